@@ -382,6 +382,8 @@ static int run_verb(const struct arguments *a)
         config_show(main_state.config, &b);
         return print(&b);
     }
+    for (size_t i = 0; i < main_state.config->warnings_count; i++)
+        (void)fprintf(stderr, "kith: warning: %s\n", main_state.config->warnings[i]);
     if (strcmp(a->verb, "check") == 0) {
         buf_text(&b, "the configuration is right\n");
         return print(&b);

@@ -27,6 +27,12 @@ BINARY = os.environ.get("KITH_BIN", str(ROOT / "build/kith"))
 WAIT_S = 20
 
 
+def clean_environment():
+    """Ours, without the KITH_ variables that steer the tests: they would be settings."""
+    kept = ("KITH_MODELS", "KITH_PYTHON", "KITH_SHARE")
+    return {k: v for k, v in os.environ.items() if not k.startswith("KITH_") or k in kept}
+
+
 class Server:
     """A running kith. `models` is a list of {name, url, ...}; `settings` are --set key=value."""
 
@@ -56,7 +62,7 @@ class Server:
     def start(self):
         self.process = subprocess.Popen(self.prefix + self.arguments(), stderr=subprocess.PIPE,
                                         stdout=subprocess.DEVNULL, text=True,
-                                        env=os.environ | self.environment)
+                                        env=clean_environment() | self.environment)
         self.ready = queue.Queue()
         self.reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
         self.reader.start()
@@ -153,7 +159,7 @@ class Live:
 
     def __init__(self, server, token=None, subs=None, connect=True):
         self.socket = ws_connect(server.ws, open_timeout=WAIT_S, close_timeout=2, max_size=None,
-                                 ping_interval=None, compression=None)
+                                 ping_interval=None, compression=None, legacy=True)
         self.number = 0
         self.replies = {}
         self.pushes = []

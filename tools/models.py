@@ -75,7 +75,7 @@ class Progress:
         speed = (done - self.first) / seconds
         text = (f"{self.label}: {100 * done // self.total:3d} %  {done // MIB} of "
                 f"{self.total // MIB} MB  {speed / MIB:.1f} MB/s")
-        if speed > 0 and done < self.total:
+        if done - self.first >= MIB and done < self.total:
             text += f"  {int((self.total - done) / speed)} s left"
         if note:
             text += f"  {note}"

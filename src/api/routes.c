@@ -141,7 +141,7 @@ static bool upgrade(struct api_conn *c, const struct http1_request *r)
 
 /* --- who asks --------------------------------------------------------------------------------- */
 
-static bool identify(struct api_conn *c, const struct http1_request *r)
+static bool identify(struct api_conn *c, const struct http1_request *r, enum command command)
 {
     struct api *a = c->api;
     struct caller caller;
@@ -150,12 +150,14 @@ static bool identify(struct api_conn *c, const struct http1_request *r)
     struct bytes key = http1_header_get(r, "X-API-Key");
     memset(&c->who, 0, sizeof(c->who));
     c->is_key = false;
+    c->may = true;
     c->who.insecure = auth_insecure(a->auth);
     if (key.at == NULL)
         key = token;
     if (key.at != NULL && auth_key_find(a->auth, key, &caller) == ERR_OK) {
         c->who.app = caller.app;
         c->is_key = true;
+        c->may = auth_may(&caller, "commands") || auth_may(&caller, command_name(command));
         return true;
     }
     if (token.at != NULL &&
@@ -211,11 +213,16 @@ static void command_head(struct api_conn *c, const struct http1_request *r)
         conn_error(c, 404, 404, NULL, bytes_of("no such command; see docs/protocol.md"), 0);
         return;
     }
-    c->identified = identify(c, r);
+    c->identified = identify(c, r, c->command);
     if (!c->identified && c->command != CMD_GUEST_CREATE) {
         c->keep_alive = false;
         conn_error(c, 401, 101, NULL,
                    bytes_of("send Authorization: Bearer <connection token>, or an API key"), 0);
+    } else if (!c->may) {
+        c->keep_alive = false;
+        conn_error(c, 403, 103, NULL,
+                   bytes_of("the scopes of this key do not hold the command; see auth.api_keys[]"),
+                   0);
     }
 }
 

@@ -1,9 +1,8 @@
-/* Child processes. The exit is watched through a pidfd, so no signal handler is needed and a pid that
- * was given to somebody else is never signalled.
+/* Child processes. The exit is watched through a pidfd, so no signal handler is needed and a pid
+ * that was given to somebody else is never signalled.
  *
  *     fork -> (child) die with the parent; was it alive? -> own group -> 0, 1, 2 -> exec
- *          -> (we)    read end of its output and pidfd in the loop
- */
+ *          -> (we)    read end of its output and pidfd in the loop */
 #include "diag/diag.h"
 #include "engine/engine_priv.h"
 

@@ -21,8 +21,8 @@ static uint32_t engines_made;
 static _Atomic bool engines_stopping;
 static _Thread_local struct engine *engine_of_thread;
 
-/* Where the program was loaded (the linker knows): function addresses in the log are given from there,
- * as addr2line wants them. */
+/* Where the program was loaded (the linker knows): function addresses in the log are given from
+ * there, as addr2line wants them. */
 extern const char __executable_start[];
 
 static const char *const port_names[PORTS_COUNT] = {

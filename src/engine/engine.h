@@ -66,8 +66,9 @@ void *msg_new(enum port port, uint16_t kind, size_t bytes);
 void *msg_try_new(enum port port, uint16_t kind, size_t bytes) MUST_USE;
 void msg_free(struct msg *m); /* calls drop */
 
-/* `count` 0 = one per processor this process may use; `seed` 0 = from the system. Ignores SIGPIPE for
- * the whole process: libraries write to sockets, too. ERR_FULL, ERR_IO: nothing was made. */
+/* `count` 0 = one per processor this process may use; `seed` 0 = from the system. Ignores
+ * SIGPIPE for the whole process: libraries write to sockets, too. ERR_FULL, ERR_IO: nothing was
+ * made. */
 enum err engines_make(uint32_t count, uint64_t seed) MUST_USE;
 /* After engines_run and after every room was freed: drops messages that came since. */
 void engines_free(void);
@@ -170,25 +171,25 @@ struct child {
     void (*on_exit)(void *ctx, int status); /* as of waitpid */
     void *ctx;
 };
-/* `argv` ends with NULL; argv[0] is looked up in PATH. Standard input is /dev/null, standard error
- * is ours, nothing else is inherited. A program that cannot be executed exits with 127. A line is
- * given without its end and in pieces of at most 1024 bytes. on_line
- * may be NULL. on_exit is the last call, after the last line; the child may be started again inside it. */
+/* `argv` ends with NULL; argv[0] is looked up in PATH. Standard input is /dev/null, standard
+ * error is ours, nothing else is inherited. A program that cannot be executed exits with 127. A
+ * line is given without its end and in pieces of at most 1024 bytes. on_line may be NULL.
+ * on_exit is the last call, after the last line; the child may be started again inside it. */
 enum err child_start(struct engine *e, struct child *c, char *const argv[],
                      void (*on_line)(void *ctx, struct bytes line),
                      void (*on_exit)(void *ctx, int status), void *ctx) MUST_USE;
 void child_signal(struct child *c, int number); /* nothing when it does not run */
 
-/* Threads without a loop (journal writer, readers): a bounded mailbox they block on. Messages of one
- * thread come in the order they were posted. NULL: out of memory. */
+/* Threads without a loop (journal writer, readers): a bounded mailbox they block on. Messages of
+ * one thread come in the order they were posted. NULL: out of memory. */
 struct inbox;
 struct inbox *inbox_new(uint32_t messages_max);
 void inbox_free(struct inbox **i); /* drops what is left */
 /* Any thread. ERR_FULL, ERR_CLOSED: not taken. With `force` the limit is passed (control
  * messages). */
 enum err inbox_post(struct inbox *i, struct msg *m, bool force) MUST_USE;
-/* Waits until there is something, then answers the whole list in order (linked by `next`); NULL after
- * inbox_close and when empty. */
+/* Waits until there is something, then answers the whole list in order (linked by `next`); NULL
+ * after inbox_close and when empty. */
 struct msg *inbox_take_all(struct inbox *i);
 void inbox_close(struct inbox *i);
 uint32_t inbox_count(const struct inbox *i);

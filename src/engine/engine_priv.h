@@ -71,8 +71,8 @@ void mailbox_after_sleep(struct engine *e);
 void mailbox_drop(struct engine *e);
 void engine_wake(struct engine *e);
 
-/* The clock itself, without what engine_clock_skip added. The coarse one costs a quarter and steps by
- * the kernel's tick. */
+/* The clock itself, without what engine_clock_skip added. The coarse one costs a quarter and
+ * steps by the kernel's tick. */
 int64_t clock_real_ns(void);
 int64_t clock_coarse_ns(void);
 

@@ -1,5 +1,5 @@
-/* A mailbox for a thread that has nothing to do but wait for it. A mutex is enough: both sides hold it
- * for a few instructions, and the taker takes everything at once. */
+/* A mailbox for a thread that has nothing to do but wait for it. A mutex is enough: both sides
+ * hold it for a few instructions, and the taker takes everything at once. */
 #include "base/mem.h"
 #include "engine/engine.h"
 

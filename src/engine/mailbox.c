@@ -1,11 +1,11 @@
-/* Messages. The mailbox is a stack that producers push on and the engine takes whole; turned round it
- * is in the order of posting, for each producer and over all.
+/* Messages. The mailbox is a stack that producers push on and the engine takes whole; turned
+ * round it is in the order of posting, for each producer and over all.
  *
  *     producer: push, then look whether the engine is asleep         (each step in one order that
  *     engine  : say "asleep", then look whether the mailbox is empty  all threads see: seq_cst)
  *
- * At least one of the two sees the other's step, so no message waits for an engine that sleeps, and
- * an engine that is awake costs its producers no system call. */
+ * At least one of the two sees the other's step, so no message waits for an engine that sleeps,
+ * and an engine that is awake costs its producers no system call. */
 #include "base/mem.h"
 #include "diag/diag.h"
 #include "engine/engine_priv.h"

@@ -1,6 +1,6 @@
-/* Descriptors. The kernel's answer of the last sleep lies in e->events while callbacks run; a watch
- * that is cleared meanwhile is struck from it, because by the time its event would come up its memory
- * and its descriptor's number may belong to somebody else. */
+/* Descriptors. The kernel's answer of the last sleep lies in e->events while callbacks run; a
+ * watch that is cleared meanwhile is struck from it, because by the time its event would come up
+ * its memory and its descriptor's number may belong to somebody else. */
 #include "engine/engine_priv.h"
 
 #include <errno.h>
@@ -50,7 +50,8 @@ void watch_clear(struct engine *e, struct watch *w)
         return;
     w->added = false;
     w->wants = 0;
-    /* It fails only when a library has closed the descriptor already: then nothing is left to do. */
+    /* It fails only when a library has closed the descriptor already: then nothing is left to
+     * do. */
     (void)epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
     for (uint32_t i = e->events_at; i < e->events_count; i++) {
         if (e->events[i].data.ptr == w)

@@ -114,7 +114,8 @@ static void a_hangup_is_told_although_nothing_is_wanted(void **state)
     close(s.fds[0]);
 }
 
-/* Closes the other one, whose event is in the same batch, and opens a socket that gets its number. */
+/* Closes the other one, whose event is in the same batch, and opens a socket that gets its
+ * number. */
 static void kill_the_other(void *ctx, uint32_t events)
 {
     struct seen *s = ctx;

@@ -30,8 +30,8 @@ struct batch {
     uint32_t stamp;
     uint32_t waves_count;
     struct work *works;
-    struct work **ordered;   /* by wave, then as asked */
-    uint32_t *wave_starts;   /* ops_max + 1 */
+    struct work **ordered; /* by wave, then as asked */
+    uint32_t *wave_starts; /* ops_max + 1 */
     struct batch_seen *seen;
 };
 

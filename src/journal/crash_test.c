@@ -86,8 +86,8 @@ static void child_ended(struct victim *c, struct journal_finish *o)
 {
     if (o->head.err != ERR_OK || o->head.outcome != JOURNAL_DONE)
         _exit(3);
-    child_tell(c, (struct ack){(uint32_t)(o->head.tag >> 32), (uint32_t)o->head.tag,
-                               o->event.offset, 1});
+    child_tell(
+        c, (struct ack){(uint32_t)(o->head.tag >> 32), (uint32_t)o->head.tag, o->event.offset, 1});
     if (!o->has_next)
         return;
     char name[16];
@@ -199,8 +199,8 @@ static void ack_check(struct world *w, const struct ack *a, const uint64_t *tops
     assert_int_equal(outcome(w, e), JOURNAL_DONE);
     assert_id(e->events[0].msg, wanted);
     if (!a->ended) {
-        assert_true(bytes_equal(blob_bytes(e->events[0].payload),
-                                blob_bytes(o->events[0].payload)));
+        assert_true(
+            bytes_equal(blob_bytes(e->events[0].payload), blob_bytes(o->events[0].payload)));
         assert_int_equal(outcome(w, o), JOURNAL_DUPLICATE);
         assert_int_equal(o->offset, a->offset);
         assert_id(o->first_msg, wanted);

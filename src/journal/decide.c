@@ -143,9 +143,9 @@ static void append_decide(struct work *w, struct journal_append *o)
 {
     CHECK(o->events_count >= 1);
     CHECK(o->events_count <= JOURNAL_APPEND_EVENTS_MAX);
-    if (!may(w)
-        || cid_decides(w, o->now_ms, &o->offset, &o->first_msg, &o->first_run, &o->refusal)
-        || (o->has_run && !run_decides(w, o)))
+    if (!may(w) ||
+        cid_decides(w, o->now_ms, &o->offset, &o->first_msg, &o->first_run, &o->refusal) ||
+        (o->has_run && !run_decides(w, o)))
         return;
     w->op->outcome = JOURNAL_DONE;
     append_events(w, o);
@@ -157,8 +157,7 @@ static void append_decide(struct work *w, struct journal_append *o)
 
 static void refuse_decide(struct work *w, struct journal_refuse *o)
 {
-    if (!may(w)
-        || cid_decides(w, o->now_ms, &o->offset, &o->first_msg, &o->first_run, &o->refusal))
+    if (!may(w) || cid_decides(w, o->now_ms, &o->offset, &o->first_msg, &o->first_run, &o->refusal))
         return;
     w->op->outcome = JOURNAL_DONE;
     w->todo = w->has_cid_key ? TODO_REFUSAL : 0u;
@@ -172,8 +171,8 @@ static bool in_charge(struct work *w, uint32_t attempt)
         w->op->outcome = JOURNAL_GONE;
         return false;
     }
-    if (!f->has_run || f->run_conv_key != f->conv_key || f->run_state == RUN_ENDED
-        || f->run_attempt != attempt) {
+    if (!f->has_run || f->run_conv_key != f->conv_key || f->run_state == RUN_ENDED ||
+        f->run_attempt != attempt) {
         w->op->outcome = JOURNAL_LOST;
         return false;
     }
@@ -232,8 +231,8 @@ static void update_decide(struct work *w, struct journal_conv_update *o)
     w->op->outcome = JOURNAL_DONE;
     if (o->event != NULL) {
         head_moves(w, 1, o->now_ms);
-        w->state = (struct journal_event){
-            .offset = w->top, .kind = EVENT_STATE, .payload = o->event};
+        w->state =
+            (struct journal_event){.offset = w->top, .kind = EVENT_STATE, .payload = o->event};
         w->events = &w->state;
         o->offset = w->top;
     }

@@ -90,13 +90,12 @@ bool journal_is_healthy(const struct journal *j)
 
 void journal_pause(struct journal *j, bool paused)
 {
-    struct msg *m =
-        msg_new(PORT_NONE, paused ? JOURNAL_MSG_PAUSE : JOURNAL_MSG_GO_ON, sizeof(*m));
+    struct msg *m = msg_new(PORT_NONE, paused ? JOURNAL_MSG_PAUSE : JOURNAL_MSG_GO_ON, sizeof(*m));
     if (inbox_post(j->inbox, m, true) != ERR_OK)
         msg_free(m); /* it closes: nothing is paused then */
 }
 
-/* --- open and close ------------------------------------------------------------------------------- */
+/* --- open and close --------------------------------------------------------------------------- */
 
 static bool thread_start(pthread_t *t, void *(*run)(void *), void *ctx)
 {

@@ -3,7 +3,7 @@
  * sqlite.c with sql_text.c, sql_row.c, sql_read.c, sql_write.c and migrate.c. */
 #include "journal/test_world_priv.h"
 
-/* --- conv.create ------------------------------------------------------------------------------------- */
+/* --- conv.create ------------------------------------------------------------------------------ */
 
 static void a_new_conversation_is_empty_and_has_its_owner(void **state)
 {
@@ -109,7 +109,7 @@ static void an_id_is_not_given_away_twice(void **state)
     drop(c);
 }
 
-/* --- append -------------------------------------------------------------------------------------------- */
+/* --- append ----------------------------------------------------------------------------------- */
 
 static void offsets_are_contiguous_from_one(void **state)
 {
@@ -178,8 +178,8 @@ static void the_same_cid_gives_the_first_result(void **state)
     create(w, "c_1", "ada");
     (void)say(w, "c_1", "ada", "m_0", "", NULL);
     for (int i = 0; i < 3; i++) {
-        struct journal_append *o = say_op("c_1", "ada", i == 0 ? "m_1" : "m_2", "m_0",
-                                          i == 0 ? "r1" : "r2");
+        struct journal_append *o =
+            say_op("c_1", "ada", i == 0 ? "m_1" : "m_2", "m_0", i == 0 ? "r1" : "r2");
         o->cid = an_id("cid-1");
         o->content_hash = UINT64_MAX - 1;
         assert_int_equal(outcome(w, o), i == 0 ? JOURNAL_DONE : JOURNAL_DUPLICATE);
@@ -266,7 +266,7 @@ static void twice_in_one_batch_is_once(void **state)
     assert_int_equal(top_of(w, "c_1"), 1);
 }
 
-/* --- runs ------------------------------------------------------------------------------------------------ */
+/* --- runs ------------------------------------------------------------------------------------- */
 
 static void one_run_is_active_and_the_others_wait(void **state)
 {
@@ -275,7 +275,8 @@ static void one_run_is_active_and_the_others_wait(void **state)
     const char *const runs[] = {"r1", "r2", "r3"};
     const char *const msgs[] = {"m_1", "m_2", "m_3"};
     for (uint32_t i = 0; i < 3; i++) {
-        struct journal_append *o = say_op("c_1", "ada", msgs[i], i == 0 ? "" : msgs[i - 1], runs[i]);
+        struct journal_append *o =
+            say_op("c_1", "ada", msgs[i], i == 0 ? "" : msgs[i - 1], runs[i]);
         assert_int_equal(outcome(w, o), JOURNAL_DONE);
         assert_int_equal(o->run.state, i == 0 ? RUN_ACTIVE : RUN_QUEUED);
         assert_int_equal(o->run.attempt, i == 0 ? 1 : 0);
@@ -323,8 +324,8 @@ static void reject_is_busy_while_a_run_is_active(void **state)
     struct world *w = *state;
     create(w, "c_1", "ada");
     for (int i = 0; i < 3; i++) {
-        struct journal_append *o = say_op("c_1", "ada", i == 0 ? "m_1" : "m_2", "",
-                                          i == 0 ? "r1" : "r2");
+        struct journal_append *o =
+            say_op("c_1", "ada", i == 0 ? "m_1" : "m_2", "", i == 0 ? "r1" : "r2");
         o->refuse_when_busy = true;
         assert_int_equal(finally(w, o), i == 1 ? JOURNAL_BUSY : JOURNAL_DONE);
         if (i == 1)
@@ -540,7 +541,7 @@ static void unfinished_names_each_conversation_once(void **state)
     drop(u);
 }
 
-/* --- refusals --------------------------------------------------------------------------------------------- */
+/* --- refusals --------------------------------------------------------------------------------- */
 
 static struct journal_refuse *refuse_op(const char *cid, uint64_t content, const char *why,
                                         int64_t now_ms)
@@ -621,7 +622,7 @@ static void strangers_refuse_nothing(void **state)
     assert_int_equal(finally(w, r), JOURNAL_GONE);
 }
 
-/* --- a conversation's life ---------------------------------------------------------------------------------- */
+/* --- a conversation's life -------------------------------------------------------------------- */
 
 static struct journal_conv_update *update_op(const char *user)
 {
@@ -790,7 +791,7 @@ static void users_are_seen_again_and_again(void **state)
     }
 }
 
-/* --- events ------------------------------------------------------------------------------------------------ */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static struct journal_events *events(struct world *w, uint64_t after, uint64_t before, bool reverse,
                                      uint32_t events_max, uint32_t bytes_max)
@@ -864,7 +865,7 @@ static void an_event_keeps_what_it_is(void **state)
     assert_int_equal(finally(w, gone), JOURNAL_GONE);
 }
 
-/* --- many at once ------------------------------------------------------------------------------------------- */
+/* --- many at once ----------------------------------------------------------------------------- */
 
 static void strangers_in_a_batch_do_not_hurt_each_other(void **state)
 {
@@ -914,7 +915,69 @@ static void a_conversation_and_its_first_message_fit_in_one_batch(void **state)
     assert_int_equal(top_of(w, "c_1"), 2);
 }
 
-#define CASE(name) {#name, name}
+/* --- every way to fail: the n-th allocation does ---------------------------------------------- */
+
+static void make_some(struct journal_op *ops[6])
+{
+    struct journal_conv_create *c = create_op("c_2", "ada");
+    c->cid = an_id("cid-2");
+    c->meta = a_blob("{}");
+    ops[0] = &c->head;
+    struct journal_append *o = say_op("c_1", "ada", "m_2", "mr1", "r2");
+    o->cid = an_id("cid-1");
+    ops[1] = &o->head;
+    ops[2] = &checkpoint_op("r1", 1, "Hello")->head;
+    ops[3] = &refuse_op("cid-9", 1, "why", 1000)->head;
+    struct journal_conv_update *u = update_op("ada");
+    u->set_title = true;
+    u->event = a_blob("state");
+    ops[4] = &u->head;
+    struct journal_user_seen *s = OP(USER_SEEN, journal_user_seen);
+    s->app = an_id("default");
+    s->user = a_name("ada");
+    ops[5] = &s->head;
+}
+
+/* With no memory an operation is full and did not happen; asked again, it happens. */
+static void without_memory_nothing_happens(void **state)
+{
+    struct world *w = *state;
+    bool failed = true;
+    uint64_t n = 0;
+    while (failed) {
+        struct journal_op *ops[6];
+        assert_int_equal(finally(w, create_op("c_1", "ada")), JOURNAL_DONE);
+        (void)say(w, "c_1", "ada", "m_1", "", "r1");
+        failed = false;
+        make_some(ops);
+        mem_fail_at(++n);
+        (void)batch_run(w->batch, w->store, ops, 6);
+        mem_fail_at(0);
+        uint64_t top = 1;
+        for (int i = 0; i < 6; i++) {
+            assert_true(ops[i]->err == ERR_OK || ops[i]->err == ERR_FULL);
+            failed = failed || ops[i]->err == ERR_FULL;
+            top += ops[i]->err == ERR_OK && (i == 1 || i == 4);
+        }
+        assert_int_equal(top_of(w, "c_1"), top);
+        for (int i = 0; i < 6; i++) {
+            if (ops[i]->err == ERR_FULL)
+                assert_int_equal(outcome(w, ops[i]), JOURNAL_DONE);
+            drop(ops[i]);
+        }
+        assert_int_equal(top_of(w, "c_1"), 3);
+        const char *driver = w->driver;
+        world_free(w);
+        w = world_new(driver);
+        *state = w;
+    }
+    assert_true(n > 3);
+}
+
+#define CASE(name)  \
+    {               \
+#name, name \
+    }
 static const struct world_case cases[] = {
     CASE(a_new_conversation_is_empty_and_has_its_owner),
     CASE(no_title_is_an_empty_title_and_no_meta_is_none),
@@ -953,6 +1016,7 @@ static const struct world_case cases[] = {
     CASE(an_event_keeps_what_it_is),
     CASE(strangers_in_a_batch_do_not_hurt_each_other),
     CASE(a_conversation_and_its_first_message_fit_in_one_batch),
+    CASE(without_memory_nothing_happens),
 };
 
 int main(void)

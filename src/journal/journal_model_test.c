@@ -10,7 +10,7 @@ static const char *const users[] = {"ada", "bob", "eve"}; /* owner, member, stra
 struct model_event {
     enum event_kind kind;
     char msg[16], parent[16], promised[16], text[16];
-    int by;         /* user, or -1 */
+    int by; /* user, or -1 */
     bool ends_run;
 };
 
@@ -87,7 +87,7 @@ static void copy(char out[16], const char *text)
     (void)snprintf(out, 16, "%s", text);
 }
 
-/* --- the model ---------------------------------------------------------------------------------------------- */
+/* --- the model -------------------------------------------------------------------------------- */
 
 static struct model_run *model_run(struct model *m, const char *id)
 {
@@ -156,7 +156,7 @@ static bool model_cid(struct model *m, struct model_conv *c, int user, int cid, 
     return true;
 }
 
-/* --- one random operation: made for the journal, and carried out in the model ------------------------------- */
+/* --- one random operation: made for the journal, and carried out in the model ----------------- */
 
 static int random_cid(struct model *m)
 {
@@ -251,7 +251,8 @@ static void append_model(struct model *m, const struct append_plan *p, struct ex
         }
         append_model_run(m, p, x);
     }
-    struct model_event *e = model_event(c, p->is_run ? EVENT_RUN : EVENT_MSG, p->is_run ? "x" : p->msg);
+    struct model_event *e =
+        model_event(c, p->is_run ? EVENT_RUN : EVENT_MSG, p->is_run ? "x" : p->msg);
     copy(e->msg, p->is_run ? p->answer : p->msg);
     copy(e->parent, p->parent);
     e->by = p->is_run ? -1 : p->user;
@@ -539,7 +540,7 @@ static void *random_op(struct model *m, struct expected *x)
     return die < 99 ? random_read(m, x) : random_delete(m, x);
 }
 
-/* --- comparing writes --------------------------------------------------------------------------------------- */
+/* --- comparing writes ------------------------------------------------------------------------- */
 
 static void check_append(const struct journal_append *o, const struct expected *x)
 {
@@ -584,7 +585,7 @@ static void check_write(const struct journal_op *op, const struct expected *x)
         assert_int_equal(((const struct journal_conv_update *)o)->offset, x->offset);
 }
 
-/* --- comparing reads ---------------------------------------------------------------------------------------- */
+/* --- comparing reads -------------------------------------------------------------------------- */
 
 static const struct model_event *said(const struct model_conv *c, const char *msg, uint64_t *offset)
 {
@@ -677,8 +678,8 @@ static void check_siblings(const struct model_conv *c, const struct path_message
         const char *msg = promise ? e->promised : e->msg;
         char of[16];
         uint64_t first = 0;
-        if (msg[0] == '\0' || !mentioned(c, msg, of, &first) || first != place
-            || strcmp(of, parent) != 0)
+        if (msg[0] == '\0' || !mentioned(c, msg, of, &first) || first != place ||
+            strcmp(of, parent) != 0)
             continue;
         assert_true(at < m->siblings_count);
         assert_id(m->siblings[at++], msg);
@@ -765,8 +766,7 @@ static void check_list(struct world *w, struct model *m, int user)
         assert_id(o->items[i].head_msg, c->head);
         assert_int_equal(o->items[i].unread, model_unread(c, user));
         assert_int_equal(o->items[i].archived, c->archived[user]);
-        assert_true(
-            bytes_is(bytes_make(o->items[i].last.at, o->items[i].last.count), c->last));
+        assert_true(bytes_is(bytes_make(o->items[i].last.at, o->items[i].last.count), c->last));
         assert_true(i == 0 || o->items[i - 1].updated_ms >= o->items[i].updated_ms);
     }
     drop(o);
@@ -803,7 +803,7 @@ static void check_reads(struct world *w, struct model *m)
     check_path(w, m, at, from);
 }
 
-/* --- the runs --------------------------------------------------------------------------------------------------- */
+/* --- the runs --------------------------------------------------------------------------------- */
 
 static void step(struct world *w, struct model *m)
 {

@@ -22,13 +22,13 @@
 
 #define JOURNAL_BATCH_BYTES_MAX (8u << 20)
 #define JOURNAL_REFUSAL_KEPT_MS (24 * 3600 * INT64_C(1000))
-#define JOURNAL_SEEN_EVERY_MS (3600 * INT64_C(1000))
-#define JOURNAL_DUE_MS (10 * 60 * INT64_C(1000))
-#define CID_KEY_BYTES 16
-#define EPOCH_RANDOM_BYTES 11
-#define GENERATION_MAX 999999999
+#define JOURNAL_SEEN_EVERY_MS   (3600 * INT64_C(1000))
+#define JOURNAL_DUE_MS          (10 * 60 * INT64_C(1000))
+#define CID_KEY_BYTES           16
+#define EPOCH_RANDOM_BYTES      11
+#define GENERATION_MAX          999999999
 
-/* --- one write on its way ------------------------------------------------------------------ */
+/* --- one write on its way --------------------------------------------------------------------- */
 
 /* A cid's name in the tables: 128 bits of keyed hash over whose it is and the cid itself. */
 struct cid_key {
@@ -73,33 +73,33 @@ struct facts {
 
 /* What is to be written: one bit per kind of row. The order is the order of writing: an ended run
  * makes room for the next before that one becomes active. */
-#define JOURNAL_TODOS(X)                            \
-    X(CONV, "a conversation")                       \
-    X(CONV_CID, "what a conv.create's cid made")    \
-    X(META, "the application's JSON")               \
-    X(MEMBERS, "the first members")                 \
-    X(HEAD, "the top and shown head of a log")      \
-    X(EVENTS, "events")                             \
-    X(CID, "what a cid made")                       \
-    X(REFUSAL, "why a cid was refused")             \
-    X(RUN_END, "a run's end")                       \
-    X(RUN_NEXT, "the next waiting run starts")      \
-    X(RUN, "a run")                                 \
-    X(RUN_TAKE, "a new attempt of a run")           \
-    X(PART, "a checkpoint")                         \
-    X(PART_GONE, "no checkpoint any more")          \
-    X(ABOUT, "title and persona")                   \
-    X(MEMBER, "read position, archived")            \
-    X(CONV_GONE, "a deleted conversation")          \
-    X(RUNS_GONE, "its unfinished runs, deleted")    \
-    X(MEMBERS_GONE, "its members, deleted")         \
+#define JOURNAL_TODOS(X)                         \
+    X(CONV, "a conversation")                    \
+    X(CONV_CID, "what a conv.create's cid made") \
+    X(META, "the application's JSON")            \
+    X(MEMBERS, "the first members")              \
+    X(HEAD, "the top and shown head of a log")   \
+    X(EVENTS, "events")                          \
+    X(CID, "what a cid made")                    \
+    X(REFUSAL, "why a cid was refused")          \
+    X(RUN_END, "a run's end")                    \
+    X(RUN_NEXT, "the next waiting run starts")   \
+    X(RUN, "a run")                              \
+    X(RUN_TAKE, "a new attempt of a run")        \
+    X(PART, "a checkpoint")                      \
+    X(PART_GONE, "no checkpoint any more")       \
+    X(ABOUT, "title and persona")                \
+    X(MEMBER, "read position, archived")         \
+    X(CONV_GONE, "a deleted conversation")       \
+    X(RUNS_GONE, "its unfinished runs, deleted") \
+    X(MEMBERS_GONE, "its members, deleted")      \
     X(USER, "a user")
 
 enum todo_place {
 #define JOURNAL_TODO_PLACE(name, help) TODO_PLACE_##name,
     JOURNAL_TODOS(JOURNAL_TODO_PLACE)
 #undef JOURNAL_TODO_PLACE
-    TODO_PLACES_COUNT
+        TODO_PLACES_COUNT
 };
 enum todo {
 #define JOURNAL_TODO_BIT(name, help) TODO_##name = 1 << TODO_PLACE_##name,
@@ -152,7 +152,7 @@ struct store;
 void work_init(struct work *w, struct journal_op *op, const struct store *s);
 void facts_fini(struct facts *f);
 
-/* --- drivers ------------------------------------------------------------------------------- */
+/* --- drivers ---------------------------------------------------------------------------------- */
 
 struct driver;
 struct reader;
@@ -174,9 +174,9 @@ struct event_view {
     struct id msg;
     struct id parent;
     struct id promised;
-    struct name by;  /* has_by: the user who said it */
+    struct name by; /* has_by: the user who said it */
     bool has_by;
-    bool ends_run;   /* the msg was promised before it was said */
+    bool ends_run;        /* the msg was promised before it was said */
     struct bytes payload; /* empty when the scan is narrow */
     struct blob *shared;  /* the payload as a blob, when the driver has one; else NULL */
 };
@@ -234,14 +234,14 @@ struct driver {
                      uint32_t *count);
     enum err (*run)(struct reader *r, const struct id *run, struct run_row *out, int64_t *key,
                     uint64_t *final_offset);
-    enum err (*events)(struct reader *r, int64_t key, const struct scan *scan,
-                       event_take_fn *take, void *ctx);
+    enum err (*events)(struct reader *r, int64_t key, const struct scan *scan, event_take_fn *take,
+                       void *ctx);
     enum err (*list)(struct reader *r, const struct journal_conv_list *ask, list_take_fn *take,
                      void *ctx);
     enum err (*unfinished)(struct reader *r, id_take_fn *take, void *ctx);
 };
 
-/* --- the pieces ---------------------------------------------------------------------------- */
+/* --- the pieces ------------------------------------------------------------------------------- */
 
 /* Carries out `count` write operations in one transaction (or none) and sets their err and
  * outcome. ERR_OK, ERR_FULL, ERR_IO, ERR_UNCERTAIN: what was put into those that it concerns. */
@@ -254,8 +254,8 @@ enum err batch_run(struct batch *b, struct store *s, struct journal_op **ops, ui
 void read_run(struct reader *r, struct journal_op *op);
 
 /* Messages of others on the path from `head` that were said after `read_offset`, up to 99. */
-enum err path_unread(struct reader *r, int64_t key, const struct id *head,
-                     const struct name *user, uint64_t read_offset, uint64_t *unread_out);
+enum err path_unread(struct reader *r, int64_t key, const struct id *head, const struct name *user,
+                     uint64_t read_offset, uint64_t *unread_out);
 enum err path_read(struct reader *r, int64_t key, struct journal_path *p);
 
 /* True when `needle` stands in `text`, in any case. */
@@ -275,7 +275,7 @@ bool journal_op_is_write(enum journal_op_kind k);
 void epoch_make(struct epoch *out, struct bytes random_part, uint64_t generation);
 void journal_answer(struct journal *j, struct journal_op *op);
 
-/* --- the store in memory, and how tests hurt it ---------------------------------------------- */
+/* --- the store in memory, and how tests hurt it ----------------------------------------------- */
 
 /* Faults of the n-th batch from now (1 = the next) that has something to commit. */
 enum memstore_fault {
@@ -300,7 +300,7 @@ void memstore_restart(struct memstore *m);
 struct store *memstore_store(struct memstore *m);
 
 /* journal_open on a store that is open already; `own` = journal_close closes it. */
-enum err journal_open_store(const struct config *c, struct store *s, bool own,
-                            struct journal **out) MUST_USE;
+enum err journal_open_store(const struct config *c, struct store *s, bool own, struct journal **out)
+    MUST_USE;
 
 #endif

@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LOCK_WAIT_MS 2000
-#define LOCK_STEP_MS 20
+#define LOCK_WAIT_MS   2000
+#define LOCK_STEP_MS   20
 #define PATH_BYTES_MAX 4096
 
 /* Makes every missing folder of `path`; the data is nobody else's business. */

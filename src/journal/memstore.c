@@ -141,7 +141,7 @@ static void conv_free(struct memstore *m, struct mem_conv *c)
     mem_free(c);
 }
 
-/* --- looking --------------------------------------------------------------------------------------- */
+/* --- looking ---------------------------------------------------------------------------------- */
 
 static const struct conv_member *member_of(const struct mem_conv *c, const struct name *user)
 {
@@ -220,8 +220,7 @@ static void look_one(const struct memstore *m, struct work *w)
 
 static void look_create(const struct memstore *m, struct work *w)
 {
-    const struct id *first =
-        w->has_cid_key ? map_get(&m->conv_cids, key_bytes(&w->cid_key)) : NULL;
+    const struct id *first = w->has_cid_key ? map_get(&m->conv_cids, key_bytes(&w->cid_key)) : NULL;
     const struct mem_conv *c = map_get(&m->convs, id_bytes(first != NULL ? first : w->conv));
     struct facts *f = &w->facts;
     f->has_first = first != NULL || c != NULL;
@@ -247,7 +246,7 @@ static enum err driver_look(struct store *s, struct work **wave, uint32_t count)
     return ERR_OK;
 }
 
-/* --- writing: what can fail first, then what cannot ------------------------------------------------- */
+/* --- writing: what can fail first, then what cannot ------------------------------------------- */
 
 static int by_name(const void *a, const void *b)
 {
@@ -311,9 +310,9 @@ static enum err write_create(struct memstore *m, struct work *w)
     const struct journal_conv_create *o = (const void *)w->op;
     struct mem_conv *c = conv_make(o);
     struct id *named = w->has_cid_key ? mem_new(sizeof(*named)) : NULL;
-    bool fine = c != NULL && c->row.title != NULL && (named != NULL || !w->has_cid_key)
-                && members_fill(c, o) && keys_room(m)
-                && map_put(&m->convs, id_bytes(&o->conv), c) == ERR_OK;
+    bool fine = c != NULL && c->row.title != NULL && (named != NULL || !w->has_cid_key) &&
+                members_fill(c, o) && keys_room(m) &&
+                map_put(&m->convs, id_bytes(&o->conv), c) == ERR_OK;
     if (fine && named != NULL) {
         *named = o->conv;
         fine = map_put(&m->conv_cids, key_bytes(&w->cid_key), named) == ERR_OK;
@@ -605,8 +604,8 @@ static void fault_count(struct memstore *m)
 
 static bool fault_loses(enum memstore_fault f)
 {
-    return f == MEMSTORE_FULL || f == MEMSTORE_IO || f == MEMSTORE_UNCERTAIN_LOST
-           || f == MEMSTORE_CRASH_LOST;
+    return f == MEMSTORE_FULL || f == MEMSTORE_IO || f == MEMSTORE_UNCERTAIN_LOST ||
+           f == MEMSTORE_CRASH_LOST;
 }
 
 static enum err driver_write(struct store *s, struct work **wave, uint32_t count)
@@ -692,7 +691,7 @@ static enum err driver_tidy(struct store *s, int64_t now_ms, bool *more)
     return ERR_OK;
 }
 
-/* --- reading ------------------------------------------------------------------------------------------ */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static enum err driver_reader_open(struct store *s, struct reader **out)
 {
@@ -811,7 +810,7 @@ static enum err driver_events(struct reader *r, int64_t key, const struct scan *
     const struct mem_conv *c = conv_at(read_by(r), key);
     uint64_t top = c->row.offset;
     uint64_t end = scan->before == 0 || scan->before > top ? top + 1 : scan->before; /* < end */
-    uint64_t start = scan->after + 1;                                               /* >= start */
+    uint64_t start = scan->after + 1;                                                /* >= start */
     if (scan->after >= top)
         return ERR_OK;
     for (uint64_t i = 0; start + i < end && i < scan->rows_max; i++) {
@@ -846,9 +845,8 @@ static bool list_wants(const struct mem_conv *c, const struct journal_conv_list 
         return id_equal(&c->row.conv, &ask->only);
     if (id_is_none(&ask->before_conv))
         return true;
-    return c->row.updated_ms < ask->before_ms
-           || (c->row.updated_ms == ask->before_ms
-               && id_order(&c->row.conv, &ask->before_conv) < 0);
+    return c->row.updated_ms < ask->before_ms ||
+           (c->row.updated_ms == ask->before_ms && id_order(&c->row.conv, &ask->before_conv) < 0);
 }
 
 static bool list_give(const struct mem_conv *c, const struct name *user, list_take_fn *take,
@@ -923,7 +921,7 @@ static enum err driver_unfinished(struct reader *r, id_take_fn *take, void *ctx)
     return ERR_OK;
 }
 
-/* --- open and close ------------------------------------------------------------------------------------- */
+/* --- open and close --------------------------------------------------------------------------- */
 
 static void driver_close(struct store **s)
 {

@@ -7,7 +7,8 @@
 #define STATEMENT_BYTES_MAX 4096
 
 /* `text` with the store's own words where the shared ones stand. */
-static bool statement_make(const struct migrate_port *p, const char *text, char out[STATEMENT_BYTES_MAX])
+static bool statement_make(const struct migrate_port *p, const char *text,
+                           char out[STATEMENT_BYTES_MAX])
 {
     const struct {
         const char *token;
@@ -68,8 +69,9 @@ static enum err step_next(const struct migrate_port *p, int64_t now_ms, bool *do
     if (err != ERR_OK)
         return err;
     if (version < 0 || version > sql_migrations_count) {
-        buf_printf(message, "the store has schema version %lld, this binary knows up to %u;"
-                            " use the newer binary",
+        buf_printf(message,
+                   "the store has schema version %lld, this binary knows up to %u;"
+                   " use the newer binary",
                    (long long)version, sql_migrations_count);
         return ERR_DENIED;
     }

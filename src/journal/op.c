@@ -167,7 +167,7 @@ void *journal_op_new(enum journal_op_kind kind, size_t bytes, enum port port)
     return op;
 }
 
-/* --- what an operation touches --------------------------------------------------------------- */
+/* --- what an operation touches ---------------------------------------------------------------- */
 
 static uint64_t key_hash(char kind, struct bytes a, struct bytes b)
 {

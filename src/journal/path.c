@@ -22,11 +22,11 @@
 #include <stdlib.h>
 
 #define CHUNK_ROWS_FIRST 64
-#define CHUNK_ROWS_MAX 1024
-#define NODES_MAX (4u << 20)
-#define UNREAD_MAX 99
-#define NO_NODE UINT32_MAX
-#define ROOT (UINT32_MAX - 1)
+#define CHUNK_ROWS_MAX   1024
+#define NODES_MAX        (4u << 20)
+#define UNREAD_MAX       99
+#define NO_NODE          UINT32_MAX
+#define ROOT             (UINT32_MAX - 1)
 
 struct node {
     uint32_t id_at;     /* in graph.ids: count, bytes */
@@ -55,7 +55,7 @@ struct graph {
     enum err err;
 };
 
-/* --- the graph ------------------------------------------------------------------------------------ */
+/* --- the graph -------------------------------------------------------------------------------- */
 
 static struct bytes node_id(const struct graph *g, uint32_t n)
 {
@@ -113,8 +113,8 @@ static uint32_t node_of(struct graph *g, const struct id *id)
         return *place - 1;
     void *nodes = g->nodes;
     void *ids = g->ids;
-    bool room = g->nodes_count < NODES_MAX
-                && room_grow(&nodes, &g->nodes_room, g->nodes_count + 1, sizeof(*g->nodes));
+    bool room = g->nodes_count < NODES_MAX &&
+                room_grow(&nodes, &g->nodes_room, g->nodes_count + 1, sizeof(*g->nodes));
     g->nodes = nodes;
     room = room && room_grow(&ids, &g->ids_room, g->ids_bytes + 1 + id->count, 1);
     g->ids = ids;
@@ -202,8 +202,7 @@ static bool graph_take(void *ctx, const struct event_view *e)
 /* The next chunk downwards; chunks grow, so that a long walk makes few of them. */
 static enum err graph_more(struct graph *g, struct reader *r, int64_t key, uint32_t *rows)
 {
-    struct scan scan = {
-        .before = g->seen_from, .reverse = true, .narrow = true, .rows_max = *rows};
+    struct scan scan = {.before = g->seen_from, .reverse = true, .narrow = true, .rows_max = *rows};
     uint64_t from = g->seen_from;
     enum err err = r->store->driver->events(r, key, &scan, graph_take, g);
     if (err != ERR_OK || g->err != ERR_OK)
@@ -236,7 +235,7 @@ static bool is_settled(const struct graph *g, uint32_t n)
     return g->nodes[n].parent != NO_NODE && (g->seen_all || !g->nodes[n].pending);
 }
 
-/* --- unread ------------------------------------------------------------------------------------------ */
+/* --- unread ----------------------------------------------------------------------------------- */
 
 /* True when no message on the rest of the path, from `at` on, can be one that counts. */
 static bool unread_is_done(const struct graph *g, uint32_t at, uint64_t read_offset, uint64_t count)
@@ -276,23 +275,24 @@ enum err path_unread(struct reader *r, int64_t key, const struct id *head, const
     return err;
 }
 
-/* --- a page of the path ------------------------------------------------------------------------------- */
+/* --- a page of the path ----------------------------------------------------------------------- */
 
 struct page {
     struct graph graph;
-    uint64_t cut;      /* the page holds messages whose place is below */
+    uint64_t cut; /* the page holds messages whose place is below */
     bool cut_known;
-    uint32_t at;       /* where the walk stands: NODE, ROOT */
-    uint32_t *nodes;   /* of the page, newest first; one more than `limit` may stand there */
+    uint32_t at;     /* where the walk stands: NODE, ROOT */
+    uint32_t *nodes; /* of the page, newest first; one more than `limit` may stand there */
     uint32_t count;
     uint32_t room;
     uint32_t limit;
     uint32_t nodes_said; /* how many of `nodes` */
-    bool is_cut;       /* there are older ones */
+    bool is_cut;         /* there are older ones */
     bool with_siblings;
 };
 
-/* What was said at `before`: the page begins below that message. Anything else: below the offset. */
+/* What was said at `before`: the page begins below that message. Anything else: below the offset.
+ */
 static void page_cut(struct page *p, uint64_t before)
 {
     const struct graph *g = &p->graph;
@@ -365,7 +365,7 @@ static enum err page_find(struct page *p, struct reader *r, int64_t key, const s
     return ERR_OK;
 }
 
-/* --- filling the answer --------------------------------------------------------------------------------- */
+/* --- filling the answer ----------------------------------------------------------------------- */
 
 struct payload_found {
     struct path_message *message;
@@ -465,7 +465,8 @@ static int by_place(const void *a, const void *b, void *ctx)
     return left < right ? -1 : left > right ? 1 : 0;
 }
 
-/* Children of every node as chains: first[parent], then next[child]. Roots hang on the last place. */
+/* Children of every node as chains: first[parent], then next[child]. Roots hang on the last place.
+ */
 struct families {
     uint32_t *first;
     uint32_t *next;

@@ -1,5 +1,5 @@
-/* The shown path, its pages, siblings and what is unread of it (path.c), and the list that shows the
- * count (read.c, search.c), on every driver. */
+/* The shown path, its pages, siblings and what is unread of it (path.c), and the list that shows
+ * the count (read.c, search.c), on every driver. */
 #include "base/rng.h"
 #include "journal/test_world_priv.h"
 
@@ -182,7 +182,7 @@ static void an_answer_that_began_again_is_a_sibling(void **state)
     assert_siblings(w, path_op("", 0, 10), 1, "mr1 mr2");
 }
 
-/* --- unread and the list ------------------------------------------------------------------------------------ */
+/* --- unread and the list ---------------------------------------------------------------------- */
 
 static struct journal_conv_list *list_op(const char *user, uint32_t limit)
 {
@@ -365,7 +365,7 @@ static void search_takes_any_bytes(void **state)
     assert_true(search_contains(bytes_make("aaab", 4), bytes_make("AAB", 3)));
 }
 
-/* --- every way to fail: the n-th allocation does -------------------------------------------------------------- */
+/* --- every way to fail: the n-th allocation does ---------------------------------------------- */
 
 static void a_path_without_memory_is_full_not_wrong(void **state)
 {
@@ -402,7 +402,10 @@ static void a_path_without_memory_is_full_not_wrong(void **state)
     }
 }
 
-#define CASE(name) {#name, name}
+#define CASE(name)  \
+    {               \
+#name, name \
+    }
 static const struct world_case cases[] = {
     CASE(an_empty_conversation_has_an_empty_path),
     CASE(a_path_goes_from_the_head_to_the_root),

@@ -9,7 +9,7 @@ static const struct driver *driver_of(const struct reader *r)
 
 static uint32_t bounded(uint32_t asked)
 {
-    return asked == 0 ? 1 : asked < JOURNAL_PAGE_MAX ? asked : JOURNAL_PAGE_MAX;
+    return asked == 0 || asked > JOURNAL_PAGE_MAX ? JOURNAL_PAGE_MAX : asked;
 }
 
 /* ERR_NOT_FOUND is an outcome. */
@@ -38,7 +38,7 @@ static void load_run(struct reader *r, struct journal_conv_load *o)
         o->head.err = driver_of(r)->runs(r, key, &o->conv, &o->runs, &o->runs_count);
 }
 
-/* --- events ------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 struct events_reading {
     struct journal_events *op;
@@ -108,7 +108,7 @@ static void path_run(struct reader *r, struct journal_path *o)
         o->head.err = path_read(r, key, o);
 }
 
-/* --- the list ------------------------------------------------------------------------------------- */
+/* --- the list --------------------------------------------------------------------------------- */
 
 /* What an item needs until its unread messages are counted: the list is read first, because a store
  * may not be able to do two things at once. */
@@ -128,9 +128,8 @@ static bool list_matches(const struct journal_conv_list *o, const struct list_vi
 {
     if (o->query == NULL || o->query->count == 0)
         return true;
-    return search_contains(v->title, blob_bytes(o->query))
-           || search_contains(bytes_make(v->item.last.at, v->item.last.count),
-                              blob_bytes(o->query));
+    return search_contains(v->title, blob_bytes(o->query)) ||
+           search_contains(bytes_make(v->item.last.at, v->item.last.count), blob_bytes(o->query));
 }
 
 static bool list_take(void *ctx, const struct list_view *v)
@@ -182,7 +181,7 @@ static void list_run(struct reader *r, struct journal_conv_list *o)
     mem_free(g.places);
 }
 
-/* --- runs -------------------------------------------------------------------------------------------- */
+/* --- runs ------------------------------------------------------------------------------------- */
 
 static bool final_take(void *ctx, const struct event_view *e)
 {

@@ -53,7 +53,7 @@ static inline struct value value_id_or_null(const struct id *v)
     return v == NULL || id_is_none(v) ? value_null() : value_id(v);
 }
 
-/* --- a row, read front to back; the first thing that is not as promised sticks ----------------- */
+/* --- a row, read front to back; the first thing that is not as promised sticks ---------------- */
 
 struct row {
     const struct value *at;
@@ -65,8 +65,8 @@ struct row {
 bool row_is_null(const struct row *r); /* the next column */
 void row_skip(struct row *r, uint32_t columns);
 int64_t row_i64(struct row *r);
-uint64_t row_u64(struct row *r);       /* not negative */
-uint64_t row_bits(struct row *r);      /* any 64 bits */
+uint64_t row_u64(struct row *r);  /* not negative */
+uint64_t row_bits(struct row *r); /* any 64 bits */
 uint32_t row_u32(struct row *r, uint32_t max);
 bool row_flag(struct row *r);
 struct id row_id(struct row *r);       /* NULL = none */
@@ -84,7 +84,7 @@ bool row_facts(struct row *r, uint32_t works_count, uint32_t *index_out, struct 
                bool *full);
 bool row_facts_create(struct row *r, uint32_t works_count, uint32_t *index_out, struct facts *out);
 
-/* --- a connection ------------------------------------------------------------------------------ */
+/* --- a connection ----------------------------------------------------------------------------- */
 
 /* False = enough: the rest of the rows is not fetched. */
 typedef bool sql_row_fn(void *ctx, const struct value *columns, uint32_t count);
@@ -116,15 +116,15 @@ enum err sql_get_unfinished(struct sql_db *db, id_take_fn *take, void *ctx);
 /* The store's own facts: generation and secret, made when they are missing. */
 enum err sql_meta(struct sql_db *db, struct store *s);
 
-/* --- the schema ---------------------------------------------------------------------------------- */
+/* --- the schema ------------------------------------------------------------------------------- */
 
 /* A connection that can also run a plain statement: for tables and transactions. */
 struct migrate_port {
     void *ctx;
     enum err (*plain)(void *ctx, const char *text); /* begin immediate, commit, rollback, DDL */
     enum err (*number)(void *ctx, const char *text, int64_t *out); /* one row, one number */
-    const char *key_type;    /* for $KEY */
-    const char *narrow_type; /* for $NARROW */
+    const char *key_type;                                          /* for $KEY */
+    const char *narrow_type;                                       /* for $NARROW */
 };
 
 /* Brings the schema to this binary's version. ERR_DENIED: it is newer; `message` says so. */

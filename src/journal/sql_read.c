@@ -46,7 +46,7 @@ static bool reading_grow(struct reading *g, void **array, size_t bytes)
     return true;
 }
 
-/* --- a conversation ----------------------------------------------------------------------------- */
+/* --- a conversation --------------------------------------------------------------------------- */
 
 struct conv_found {
     int64_t key;
@@ -113,7 +113,7 @@ enum err sql_get_members(struct sql_db *db, int64_t key, struct conv_member **ou
     return ERR_OK;
 }
 
-/* --- runs ---------------------------------------------------------------------------------------- */
+/* --- runs ------------------------------------------------------------------------------------- */
 
 /* A run's columns and its checkpoint behind them. */
 static enum err run_with_part(struct row *r, struct run_row *out)
@@ -212,7 +212,7 @@ enum err sql_get_run(struct sql_db *db, const struct id *run, struct run_row *ou
     return ERR_OK;
 }
 
-/* --- scans ---------------------------------------------------------------------------------------- */
+/* --- scans ------------------------------------------------------------------------------------ */
 
 static bool take_event(void *ctx, const struct value *columns, uint32_t count)
 {
@@ -282,7 +282,7 @@ enum err sql_get_unfinished(struct sql_db *db, id_take_fn *take, void *ctx)
     return reading_run(db, SQL_GET_UNFINISHED, NULL, take_id, &g);
 }
 
-/* --- cleaning up ----------------------------------------------------------------------------------- */
+/* --- cleaning up ------------------------------------------------------------------------------ */
 
 static bool take_key(void *ctx, const struct value *columns, uint32_t count)
 {
@@ -329,7 +329,7 @@ enum err sql_tidy(struct sql_db *db, int64_t now_ms, bool *more)
     return err;
 }
 
-/* --- the store about itself -------------------------------------------------------------------------- */
+/* --- the store about itself ------------------------------------------------------------------- */
 
 struct meta_found {
     bool found;

@@ -149,8 +149,8 @@ bool row_list(struct row *r, struct list_view *out)
     v.item.archived = row_flag(r);
     struct bytes last = row_bytes(r);
     v.title = row_bytes(r);
-    if (r->bad || last.count > sizeof(v.item.last.at) || id_is_none(&v.item.conv)
-        || v.title.count > BLOB_BYTES_MAX)
+    if (r->bad || last.count > sizeof(v.item.last.at) || id_is_none(&v.item.conv) ||
+        v.title.count > BLOB_BYTES_MAX)
         return false;
     v.item.last.count = (uint8_t)last.count;
     if (last.count > 0)
@@ -191,8 +191,8 @@ bool row_conv(struct row *r, int64_t *key, struct conv_row *out, bool *full)
     struct bytes title = row_bytes(r);
     bool has_meta = !row_is_null(r);
     struct bytes meta = row_bytes(r);
-    if (r->bad || id_is_none(&v.conv) || title.count > BLOB_BYTES_MAX
-        || meta.count > BLOB_BYTES_MAX)
+    if (r->bad || id_is_none(&v.conv) || title.count > BLOB_BYTES_MAX ||
+        meta.count > BLOB_BYTES_MAX)
         return false;
     v.title = blob_copy(title);
     v.meta = has_meta ? blob_copy(meta) : NULL;

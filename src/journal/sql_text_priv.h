@@ -15,61 +15,61 @@
 
 #include "base/base.h"
 
-#define SQL_MANY 100
-#define SQL_SOME 10
+#define SQL_MANY        100
+#define SQL_SOME        10
 #define SQL_COLUMNS_MAX 24
 
-#define SQL_LIST(X)     \
-    X(LOOK)             \
-    X(LOOK_CREATE)      \
-    X(CONV)             \
-    X(CONV_CID)         \
-    X(META)             \
-    X(MEMBERS)          \
-    X(HEAD)             \
-    X(EVENTS)           \
-    X(CID)              \
-    X(REFUSAL)          \
-    X(RUN_END)          \
-    X(RUN_NEXT)         \
-    X(RUN)              \
-    X(RUN_TAKE)         \
-    X(PART)             \
-    X(PART_GONE)        \
-    X(ABOUT)            \
-    X(MEMBER)           \
-    X(CONV_GONE)        \
-    X(PARTS_GONE)       \
-    X(RUNS_GONE)        \
-    X(MEMBERS_GONE)     \
-    X(USER)             \
-    X(DUE_REFUSALS)     \
-    X(DUE_CONV)         \
-    X(DUE_RUNS)         \
-    X(DUE_EVENTS)       \
-    X(DUE_CIDS)         \
-    X(DUE_KEPT)         \
-    X(DUE_META)         \
-    X(DUE_END)          \
-    X(GET_CONV)         \
-    X(GET_MEMBERS)      \
-    X(GET_ACTIVE)       \
-    X(GET_WAITING)      \
-    X(GET_RUN)          \
-    X(GET_EVENTS)       \
-    X(GET_EVENTS_DOWN)  \
-    X(GET_NARROW_DOWN)  \
-    X(GET_LIST)         \
-    X(GET_LIST_ONE)     \
-    X(GET_UNFINISHED)   \
-    X(GET_META)         \
+#define SQL_LIST(X)    \
+    X(LOOK)            \
+    X(LOOK_CREATE)     \
+    X(CONV)            \
+    X(CONV_CID)        \
+    X(META)            \
+    X(MEMBERS)         \
+    X(HEAD)            \
+    X(EVENTS)          \
+    X(CID)             \
+    X(REFUSAL)         \
+    X(RUN_END)         \
+    X(RUN_NEXT)        \
+    X(RUN)             \
+    X(RUN_TAKE)        \
+    X(PART)            \
+    X(PART_GONE)       \
+    X(ABOUT)           \
+    X(MEMBER)          \
+    X(CONV_GONE)       \
+    X(PARTS_GONE)      \
+    X(RUNS_GONE)       \
+    X(MEMBERS_GONE)    \
+    X(USER)            \
+    X(DUE_REFUSALS)    \
+    X(DUE_CONV)        \
+    X(DUE_RUNS)        \
+    X(DUE_EVENTS)      \
+    X(DUE_CIDS)        \
+    X(DUE_KEPT)        \
+    X(DUE_META)        \
+    X(DUE_END)         \
+    X(GET_CONV)        \
+    X(GET_MEMBERS)     \
+    X(GET_ACTIVE)      \
+    X(GET_WAITING)     \
+    X(GET_RUN)         \
+    X(GET_EVENTS)      \
+    X(GET_EVENTS_DOWN) \
+    X(GET_NARROW_DOWN) \
+    X(GET_LIST)        \
+    X(GET_LIST_ONE)    \
+    X(GET_UNFINISHED)  \
+    X(GET_META)        \
     X(PUT_META)
 
 enum sql_id {
 #define SQL_ENUM(name) SQL_##name,
     SQL_LIST(SQL_ENUM)
 #undef SQL_ENUM
-    SQL_COUNT
+        SQL_COUNT
 };
 
 struct sql_text {

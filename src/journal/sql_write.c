@@ -3,7 +3,7 @@
 #include "diag/diag.h"
 #include "journal/sql_priv.h"
 
-/* --- looking --------------------------------------------------------------------------------- */
+/* --- looking ---------------------------------------------------------------------------------- */
 
 struct look {
     struct work **wave;
@@ -72,7 +72,7 @@ enum err sql_look(struct sql_db *db, struct arena *scratch, struct work **wave, 
     return err == ERR_OK ? look_kind(db, scratch, &l) : err;
 }
 
-/* --- rows of each kind: `k` is which of an operation's rows ---------------------------------- */
+/* --- rows of each kind: `k` is which of an operation's rows ----------------------------------- */
 
 static void fill_conv(const struct work *w, uint32_t k, struct value *v)
 {

@@ -21,14 +21,20 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-#define PATH_BYTES_MAX 4096
-#define BUSY_TIMEOUT_MS 5000
-#define CHECKPOINT_PAGES 1000
-#define RESTART_PAGES 16384
-#define RESERVE_BYTES (4 << 20)
+#define PATH_BYTES_MAX    4096
+#define BUSY_TIMEOUT_MS   5000
+#define CHECKPOINT_PAGES  1000
+#define RESTART_PAGES     16384
+#define RESERVE_BYTES     (4 << 20)
 #define SCRATCH_BYTES_MAX (512u << 20)
 
-enum control { CONTROL_BEGIN_WRITE, CONTROL_BEGIN_READ, CONTROL_COMMIT, CONTROL_ROLLBACK, CONTROLS };
+enum control {
+    CONTROL_BEGIN_WRITE,
+    CONTROL_BEGIN_READ,
+    CONTROL_COMMIT,
+    CONTROL_ROLLBACK,
+    CONTROLS
+};
 static const char *const control_texts[CONTROLS] = {"begin immediate", "begin", "commit",
                                                     "rollback"};
 enum { LOT_ONE, LOT_SOME, LOT_MANY, LOTS };
@@ -73,7 +79,7 @@ static enum err failed(struct sqlite_db *c, const char *what)
     return err;
 }
 
-/* --- statements ---------------------------------------------------------------------------------- */
+/* --- statements ------------------------------------------------------------------------------- */
 
 /* The text with `rows` rows of places where $ROWS stands. */
 static struct blob *statement_text(enum sql_id id, uint32_t rows)
@@ -212,10 +218,8 @@ static enum err sqlite_run(struct sql_db *db, enum sql_id id, const struct value
 static enum err control_run(struct sqlite_db *c, enum control which)
 {
     sqlite3_stmt **s = &c->controls[which];
-    if (*s == NULL
-        && sqlite3_prepare_v3(c->handle, control_texts[which], -1, SQLITE_PREPARE_PERSISTENT, s,
-                              NULL)
-               != SQLITE_OK)
+    if (*s == NULL && sqlite3_prepare_v3(c->handle, control_texts[which], -1,
+                                         SQLITE_PREPARE_PERSISTENT, s, NULL) != SQLITE_OK)
         return failed(c, control_texts[which]);
     int rc = sqlite3_step(*s);
     enum err err = rc == SQLITE_DONE ? ERR_OK : failed(c, control_texts[which]);
@@ -230,7 +234,7 @@ static void rollback_if_open(struct sqlite_db *c)
         (void)control_run(c, CONTROL_ROLLBACK);
 }
 
-/* --- connections ---------------------------------------------------------------------------------- */
+/* --- connections ------------------------------------------------------------------------------ */
 
 static void conn_close(struct sqlite_db *c)
 {
@@ -309,7 +313,7 @@ static enum err conn_open(struct sqlite_db *c, const char *path, bool reads)
     return err;
 }
 
-/* --- checkpoints ------------------------------------------------------------------------------------ */
+/* --- checkpoints ------------------------------------------------------------------------------ */
 
 static void checkpoint_ask(struct sqlite_store *s)
 {
@@ -360,7 +364,8 @@ static void wal_restart(struct sqlite_store *s)
         return;
     s->wal_pages = 0; /* so that a reader in the way is not waited for at every commit */
     (void)sqlite3_busy_timeout(s->writer.handle, 100);
-    int rc = sqlite3_wal_checkpoint_v2(s->writer.handle, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
+    int rc =
+        sqlite3_wal_checkpoint_v2(s->writer.handle, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
     (void)sqlite3_busy_timeout(s->writer.handle, BUSY_TIMEOUT_MS);
     if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY)
         (void)failed(&s->writer, "checkpoint");
@@ -395,7 +400,7 @@ static void checkpoint_stop(struct sqlite_store *s)
     conn_close(&s->checkpointer);
 }
 
-/* --- the writer's side -------------------------------------------------------------------------------- */
+/* --- the writer's side ------------------------------------------------------------------------ */
 
 static struct sqlite_store *mine(struct store *s)
 {
@@ -468,16 +473,16 @@ static enum err driver_recover(struct store *base)
     enum err err = writer_open(s);
     if (err != ERR_OK)
         return err;
-    int rc = sqlite3_wal_checkpoint_v2(s->writer.handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
-                                       NULL);
+    int rc =
+        sqlite3_wal_checkpoint_v2(s->writer.handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
     if (rc != SQLITE_OK)
         err = failed(&s->writer, "recover");
     struct store again = s->store;
     if (err == ERR_OK)
         err = sql_meta(&s->writer.db, &again);
-    if (err == ERR_OK
-        && (again.generation != s->store.generation
-            || memcmp(again.cid_secret, s->store.cid_secret, sizeof(again.cid_secret)) != 0))
+    if (err == ERR_OK &&
+        (again.generation != s->store.generation ||
+         memcmp(again.cid_secret, s->store.cid_secret, sizeof(again.cid_secret)) != 0))
         err = ERR_IO; /* somebody put another store in this place */
     if (err == ERR_OK) {
         DIAG_COUNT(journal_reopened);
@@ -519,7 +524,7 @@ static enum err driver_tidy(struct store *base, int64_t now_ms, bool *more)
     return err;
 }
 
-/* --- the readers' side -------------------------------------------------------------------------------- */
+/* --- the readers' side ------------------------------------------------------------------------ */
 
 static struct sqlite_reader *reads(struct reader *r)
 {
@@ -624,7 +629,7 @@ static enum err driver_unfinished(struct reader *r, id_take_fn *take, void *ctx)
     return seen(r, sql_get_unfinished(&reads(r)->conn.db, take, ctx));
 }
 
-/* --- open and close ----------------------------------------------------------------------------------- */
+/* --- open and close --------------------------------------------------------------------------- */
 
 static void driver_close(struct store **base)
 {
@@ -699,9 +704,8 @@ enum err sqlite_open(const char *data_dir, struct store **out, struct buf *messa
         return ERR_FULL;
     s->store.driver = &driver;
     enum err err = arena_grow_init(&s->scratch, 1 << 16, SCRATCH_BYTES_MAX);
-    if (err == ERR_OK
-        && (!path_make(s->path, data_dir, "/kith.db")
-            || !path_make(s->reserve_path, data_dir, "/reserve")))
+    if (err == ERR_OK && (!path_make(s->path, data_dir, "/kith.db") ||
+                          !path_make(s->reserve_path, data_dir, "/reserve")))
         err = ERR_IO;
     if (err == ERR_OK)
         err = store_open(s, message);

@@ -1,6 +1,6 @@
-/* What only the embedded store can get wrong: the plans of its statements, one fsync a batch, a disk
- * that fails at any call, a file that was damaged, a schema from the future (sqlite.c, sql_text.c,
- * sql_read.c, sql_write.c, sql_row.c, migrate.c). */
+/* What only the embedded store can get wrong: the plans of its statements, one fsync a batch, a
+ * disk that fails at any call, a file that was damaged, a schema from the future (sqlite.c,
+ * sql_text.c, sql_read.c, sql_write.c, sql_row.c, migrate.c). */
 #include "base/rng.h"
 #include "journal/test_vfs_priv.h"
 #include "journal/test_world_priv.h"
@@ -43,7 +43,7 @@ static int64_t count_of(const struct world *w, const char *sql)
     return count;
 }
 
-/* --- plans ---------------------------------------------------------------------------------------------------- */
+/* --- plans ------------------------------------------------------------------------------------ */
 
 /* The one row of parameters in the place of $ROWS. */
 static void plan_text(enum sql_id id, char *out, size_t room)
@@ -123,7 +123,7 @@ static void every_statement_takes_the_parameters_of_its_types(void **state)
     (void)sqlite3_close(db);
 }
 
-/* --- fsync ---------------------------------------------------------------------------------------------------- */
+/* --- fsync ------------------------------------------------------------------------------------ */
 
 static uint64_t wal_syncs(void)
 {
@@ -195,11 +195,10 @@ static void a_turn_writes_seven_rows(void **state)
     assert_int_equal(count_of(w, "select count(*) from counted"), 7);
 }
 
-/* --- a disk that fails --------------------------------------------------------------------------------------- */
+/* --- a disk that fails ------------------------------------------------------------------------ */
 
 /* A message and the end of its run, in one batch. */
-static enum err turn(struct world *w, int round, enum journal_outcome outcomes[2],
-                     uint64_t *offset)
+static enum err turn(struct world *w, int round, enum journal_outcome outcomes[2], uint64_t *offset)
 {
     char msg[16];
     char run_id[16];
@@ -345,7 +344,7 @@ static void a_read_that_fails_is_told_and_the_next_works(void **state)
     assert_true(failures > 0);
 }
 
-/* --- a file that was damaged ----------------------------------------------------------------------------------- */
+/* --- a file that was damaged ------------------------------------------------------------------ */
 
 static void read_everything(struct world *w)
 {
@@ -442,7 +441,7 @@ static void a_damaged_file_is_an_error_not_a_crash(void **state)
     assert_int_equal(top_of(w, "c_1"), 55);
 }
 
-/* --- the schema ---------------------------------------------------------------------------------------------------- */
+/* --- the schema ------------------------------------------------------------------------------- */
 
 static void a_schema_from_the_future_is_refused(void **state)
 {
@@ -458,9 +457,9 @@ static void a_schema_from_the_future_is_refused(void **state)
     assert_int_equal(sqlite_open(w->dir, &w->store, &message), ERR_DENIED);
     assert_non_null(strstr(text, "schema version 99"));
     db = look_into(w);
-    assert_int_equal(sqlite3_exec(db, "delete from schema_version where version = 99", NULL, NULL,
-                                  NULL),
-                     SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(db, "delete from schema_version where version = 99", NULL, NULL, NULL),
+        SQLITE_OK);
     (void)sqlite3_close(db);
     world_attach(w);
 }
@@ -530,9 +529,9 @@ static void the_store_keeps_its_secret_and_generation(void **state)
     assert_int_equal(w->store->generation, 1);
     world_detach(w);
     sqlite3 *db = look_into(w);
-    assert_int_equal(sqlite3_exec(db, "update meta set value = '7' where name = 'generation'", NULL,
-                                  NULL, NULL),
-                     SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(db, "update meta set value = '7' where name = 'generation'", NULL, NULL, NULL),
+        SQLITE_OK);
     (void)sqlite3_close(db);
     world_attach(w);
     struct journal_conv_create *c = create_op("c_1", "ada");

@@ -20,7 +20,7 @@
 #include <cmocka.h>
 
 #define WORLD_OPS_MAX 512
-#define WORLD_UNUSED __attribute__((unused))
+#define WORLD_UNUSED  __attribute__((unused))
 
 struct world {
     const char *driver;
@@ -105,7 +105,7 @@ WORLD_UNUSED static void world_free(struct world *w)
     free(w);
 }
 
-/* --- words ----------------------------------------------------------------------------------------- */
+/* --- words ------------------------------------------------------------------------------------ */
 
 WORLD_UNUSED static struct id an_id(const char *text)
 {
@@ -144,7 +144,8 @@ WORLD_UNUSED static void assert_id_at(struct id is, const char *text, const char
 }
 #define assert_id(is, text) assert_id_at((is), (text), __FILE__, __LINE__)
 
-#define OP(NAME, type) ((struct type *)journal_op_new(JOURNAL_##NAME, sizeof(struct type), PORT_TALK))
+#define OP(NAME, type) \
+    ((struct type *)journal_op_new(JOURNAL_##NAME, sizeof(struct type), PORT_TALK))
 
 /* Writes go through a batch of their own, reads through the reader. */
 WORLD_UNUSED static void run(struct world *w, void *op)
@@ -195,7 +196,8 @@ WORLD_UNUSED static void create(struct world *w, const char *conv, const char *u
     assert_int_equal(finally(w, create_op(conv, user)), JOURNAL_DONE);
 }
 
-/* A message of `user`; `run` (or NULL) promises the answer that is named like it with an m before. */
+/* A message of `user`; `run_id` (or NULL) promises the answer that is named like it, with an m in
+ * front. */
 WORLD_UNUSED static struct journal_append *say_op(const char *conv, const char *user,
                                                   const char *msg, const char *parent,
                                                   const char *run_id)
@@ -268,7 +270,7 @@ WORLD_UNUSED static uint64_t top_of(struct world *w, const char *conv)
     return top;
 }
 
-/* --- one suite for both drivers ----------------------------------------------------------------------- */
+/* --- one suite for both drivers --------------------------------------------------------------- */
 
 struct world_case {
     const char *name;

@@ -13,9 +13,9 @@
 
 #include <poll.h>
 
-#define RETRY_MS 250
-#define RESERVE_RETRY_MS 1000
-#define LOOK_MS 20
+#define RETRY_MS           250
+#define RESERVE_RETRY_MS   1000
+#define LOOK_MS            20
 #define TIDY_EVERY_BATCHES 64
 
 struct writer {
@@ -36,7 +36,7 @@ struct writer {
     struct mono tidied;
 };
 
-/* --- what waits ------------------------------------------------------------------------------------- */
+/* --- what waits ------------------------------------------------------------------------------- */
 
 static void queue_append(struct writer *w, struct msg *list)
 {
@@ -85,7 +85,7 @@ static void pause_wait(struct writer *w)
     }
 }
 
-/* --- getting well again -------------------------------------------------------------------------------- */
+/* --- getting well again ----------------------------------------------------------------------- */
 
 static void health_set(struct writer *w)
 {
@@ -126,14 +126,14 @@ static void get_well(struct writer *w)
 /* Waits for messages without sleeping through its own recovery. */
 static void get_well_idle(struct writer *w)
 {
-    while ((w->broken || w->low) && w->first == NULL && inbox_count(w->journal->inbox) == 0
-           && !atomic_load(&w->journal->closing)) {
+    while ((w->broken || w->low) && w->first == NULL && inbox_count(w->journal->inbox) == 0 &&
+           !atomic_load(&w->journal->closing)) {
         (void)poll(NULL, 0, LOOK_MS); /* the disk does not say when it is well again */
         get_well(w);
     }
 }
 
-/* --- a batch --------------------------------------------------------------------------------------------- */
+/* --- a batch ---------------------------------------------------------------------------------- */
 
 /* What may use the last room on the disk: the ends of what has begun, and what makes room. */
 static bool has_reserve(const struct journal_op *op)
@@ -191,7 +191,8 @@ static void op_count(const struct journal_op *op)
         DIAG_COUNT(journal_io_errors);
 }
 
-/* ERR_CLOSED is a store whose process is dead, as a test wants it: nobody hears anything any more. */
+/* ERR_CLOSED is a store whose process is dead, as a test wants it: nobody hears anything any more.
+ */
 static void batch_answer(struct writer *w)
 {
     for (uint32_t i = 0; i < w->ops_count; i++) {
@@ -234,7 +235,8 @@ static uint64_t op_bytes(const struct journal_op *op)
         return blob_bytes(checkpoint->text).count;
     if (op->op != JOURNAL_APPEND)
         return 0;
-    return blob_bytes(append->events[0].payload).count + blob_bytes(append->events[1].payload).count;
+    return blob_bytes(append->events[0].payload).count +
+           blob_bytes(append->events[1].payload).count;
 }
 
 static void op_take(struct writer *w, struct msg *m)
@@ -269,7 +271,7 @@ static void queue_run(struct writer *w)
     batch_end(w);
 }
 
-/* --- cleaning up ------------------------------------------------------------------------------------------- */
+/* --- cleaning up ------------------------------------------------------------------------------ */
 
 static bool tidy_step(struct writer *w)
 {
@@ -297,7 +299,7 @@ static void tidy(struct writer *w)
     }
 }
 
-/* --- the threads -------------------------------------------------------------------------------------------- */
+/* --- the threads ------------------------------------------------------------------------------ */
 
 void *writer_main(void *ctx)
 {

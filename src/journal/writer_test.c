@@ -144,7 +144,7 @@ static uint64_t top(struct house *h)
     return offset;
 }
 
-/* --- answers --------------------------------------------------------------------------------------------------- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 static void an_answer_comes_in_a_later_turn(void **state)
 {
@@ -186,8 +186,8 @@ static void closing_carries_out_what_waits(void **state)
     journal_close(&h->journal);
     wait_for(h, 201);
     if (h->mem != NULL)
-        assert_int_equal(
-            journal_open_store(&h->config, memstore_store(h->mem), false, &h->journal), ERR_OK);
+        assert_int_equal(journal_open_store(&h->config, memstore_store(h->mem), false, &h->journal),
+                         ERR_OK);
     else
         open_sqlite(h);
     assert_int_equal(top(h), 200);
@@ -207,14 +207,15 @@ static void a_paused_writer_answers_nothing_and_goes_on_in_order(void **state)
     journal_pause(h->journal, false);
     wait_for(h, 10);
     for (uint32_t i = 0; i < 10; i++)
-        assert_int_equal(((const struct journal_append *)(const void *)h->answers[i])->offset, i + 1);
+        assert_int_equal(((const struct journal_append *)(const void *)h->answers[i])->offset,
+                         i + 1);
     journal_pause(h->journal, true);
     ask(h, say_op("c_1", "ada", "m_1", "", NULL));
     journal_close(&h->journal); /* a pause does not outlive the journal */
     wait_for(h, 11);
 }
 
-/* --- the door ---------------------------------------------------------------------------------------------------- */
+/* --- the door --------------------------------------------------------------------------------- */
 
 static struct journal_checkpoint *checkpoint_op(void)
 {
@@ -271,7 +272,7 @@ static void a_crowded_door_sheds_checkpoints_first_and_ends_last(void **state)
     assert_int_equal(top(h), 400);
 }
 
-/* --- a store in trouble -------------------------------------------------------------------------------------------- */
+/* --- a store in trouble ----------------------------------------------------------------------- */
 
 static void an_uncertain_commit_is_said_so_and_the_cid_tells(void **state)
 {
@@ -321,8 +322,8 @@ static void a_dead_process_answers_nobody(void **state)
         assert_int_equal(h->answers_count, 0);
         assert_true(memstore_has_crashed(h->mem));
         memstore_restart(h->mem);
-        assert_int_equal(
-            journal_open_store(&h->config, memstore_store(h->mem), false, &h->journal), ERR_OK);
+        assert_int_equal(journal_open_store(&h->config, memstore_store(h->mem), false, &h->journal),
+                         ERR_OK);
     }
     assert_int_equal(done(h, say_with_cid("cid-2")), JOURNAL_DONE);
     struct journal_op *o = answer_of(h, say_with_cid("cid-1"));
@@ -354,7 +355,7 @@ static void without_room_ends_are_stored_and_messages_refused(void **state)
     assert_true(journal_is_healthy(h->journal));
 }
 
-/* --- the disk, through all threads ----------------------------------------------------------------------------------- */
+/* --- the disk, through all threads ------------------------------------------------------------ */
 
 static void a_failed_fsync_is_uncertain_and_the_store_reopens(void **state)
 {
@@ -434,7 +435,7 @@ static void the_store_in_memory_opens_by_its_name(void **state)
     journal_close(&j);
 }
 
-#define MEM(name) cmocka_unit_test_setup_teardown(name, setup_mem, teardown)
+#define MEM(name)    cmocka_unit_test_setup_teardown(name, setup_mem, teardown)
 #define SQLITE(name) cmocka_unit_test_setup_teardown(name, setup_sqlite, teardown)
 
 int main(void)

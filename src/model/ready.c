@@ -1,15 +1,11 @@
 /* What /readyz says about the default model: one number that any thread may read. */
+#include "diag/diag.h"
 #include "model/model_priv.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
 
 static _Atomic uint32_t ready_now = READY_STARTING;
-
-void ready_set(uint32_t what)
-{
-    atomic_store_explicit(&ready_now, what, memory_order_relaxed);
-}
 
 static const char *ready_word(uint32_t what, const char **sentence_out)
 {
@@ -34,6 +30,14 @@ static const char *ready_word(uint32_t what, const char **sentence_out)
     enum manager_cause cause = (enum manager_cause)(what - READY_CAUSE);
     *sentence_out = manager_cause_sentence(cause);
     return manager_cause_word(cause);
+}
+
+void ready_set(uint32_t what)
+{
+    const char *sentence = "";
+    const char *word = ready_word(what, &sentence);
+    atomic_store_explicit(&ready_now, what, memory_order_relaxed);
+    diag_condition_set(DIAG_COND_MODEL, word, sentence); /* what /readyz shows */
 }
 
 const char *model_not_ready(char *sentence, size_t sentence_bytes)

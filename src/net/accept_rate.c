@@ -26,8 +26,8 @@ void accept_rate_reset(void)
         atomic_store_explicit(&rate_table[i], 0, memory_order_relaxed);
 }
 
-/* An unpredictable key, so that nobody can choose addresses that share a mark. Made by whoever comes
- * first; who comes meanwhile does without. */
+/* An unpredictable key, so that nobody can choose addresses that share a mark. Made by whoever
+ * comes first; who comes meanwhile does without. */
 static uint64_t rate_hash(struct bytes key)
 {
     static const uint64_t none[2] = {0, 0};
@@ -40,8 +40,8 @@ static uint64_t rate_hash(struct bytes key)
     return hash_sip(state == 2 ? rate_seed : none, key);
 }
 
-/* How far ahead of now the word's time lies, 0 when it has passed. The time wraps after twelve days;
- * no word ever lies more than the burst ahead, so whatever seems to is merely old. */
+/* How far ahead of now the word's time lies, 0 when it has passed. The time wraps after twelve
+ * days; no word ever lies more than the burst ahead, so whatever seems to is merely old. */
 static uint64_t rate_ahead_us(uint64_t word, uint64_t now_us)
 {
     uint64_t ahead = (word - now_us) & RATE_TIME_MASK;

@@ -1,7 +1,7 @@
 /* Which addresses a request that strangers may have a say in (a webhook) can reach: the public
  * internet and nothing else.
- * Source: IANA's special-purpose address registries for IPv4 and IPv6 (RFC 6890). An IPv6 address that
- * carries an IPv4 one (mapped, NAT64, 6to4) is judged by both. */
+ * Source: IANA's special-purpose address registries for IPv4 and IPv6 (RFC 6890). An IPv6
+ * address that carries an IPv4 one (mapped, NAT64, 6to4) is judged by both. */
 #include "net/net_priv.h"
 
 #include <netinet/in.h>

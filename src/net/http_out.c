@@ -1,14 +1,15 @@
 /* HTTP requests out: libcurl's multi interface, driven by the engine.
  *
- *     start -> waiting -> (end of turn) added -> curl: sockets and one timer in the engine's loop
- *                                                  |-> head, body: the owner is called from inside curl
- *     cancel -> silent -> (end of turn) removed    '-> ended: read from curl's list, never inside it
+ *     start  -> waiting -> (end of turn) added -> curl: sockets and a timer in the engine's loop
+ *                            head, body: the owner is called from inside curl  <---|
+ *                            end: read from curl's list, never inside it       <---'
+ *     cancel -> silent  -> (end of turn) removed
  *
- * The rule that shapes this file: curl must not be called from its own callbacks. So starting and
- * cancelling only mark the request, and the end of the turn carries it out.
+ * The rule that shapes this file: curl must not be called from its own callbacks. So starting
+ * and cancelling only mark the request, and the end of the turn carries it out.
  *
- * Guarded requests have a multi handle of their own: a kept connection to a private address, made by
- * an unguarded request, must never be given to a guarded one. */
+ * Guarded requests have a multi handle of their own: a kept connection to a private address,
+ * made by an unguarded request, must never be given to a guarded one. */
 #include "net/net_priv.h"
 #include "base/mem.h"
 #include "diag/diag.h"
@@ -89,8 +90,9 @@ const char *http_out_error_name(enum http_out_error e)
 
 static enum http_out_error request_error(const struct request *r, CURLcode code)
 {
+    /* curl calls an answer that ends inside its head a good one. */
     if (code == CURLE_OK)
-        return HTTP_OUT_OK;
+        return r->head_told ? HTTP_OUT_OK : HTTP_OUT_RESET;
     if (r->refused)
         return HTTP_OUT_GUARD;
     switch ((int)code) { /* as a number: curl has a hundred, most of them of other protocols */
@@ -374,7 +376,9 @@ static void multi_ended(struct http_multi *m)
         if (r->listed)
             continue; /* cancelled or broken: the end of the turn has it */
         CURLcode code = message->data.result;
-        request_end(r, request_error(r, code), curl_easy_strerror(code));
+        enum http_out_error error = request_error(r, code);
+        bool cut = code == CURLE_OK && error != HTTP_OUT_OK;
+        request_end(r, error, cut ? "the answer ended inside its head" : curl_easy_strerror(code));
     }
 }
 
@@ -429,7 +433,8 @@ static bool request_headers(struct request *r, const char *const *headers)
 
 #define SET(option, value) (curl_easy_setopt(r->easy, (option), (value)) == CURLE_OK)
 
-/* QUICK_EXIT: else taking a transfer away waits for its resolver thread, and so would the engine. */
+/* QUICK_EXIT: else taking a transfer away waits for its resolver thread, and so would the
+ * engine. */
 static bool request_options(struct request *r, const struct http_out_request *ask)
 {
     return SET(CURLOPT_URL, ask->url) && SET(CURLOPT_PRIVATE, (char *)r) &&

@@ -1,5 +1,5 @@
-/* What comes in. Bytes are read behind what the owner left unread: with nothing left, straight into the
- * one block of the room, so that most connections never own a buffer:
+/* What comes in. Bytes are read behind what the owner left unread: with nothing left, straight
+ * into the one block of the room, so that most connections never own a buffer:
  *
  *     readv ->  | unread blob: used, left, room | -> | the room's block |
  *

@@ -77,10 +77,8 @@ static void too_much_left_unread_is_an_error(void **state)
     int fd;
     struct host *h = client_open(&fd);
     h->use_max = 0;
-    size_t sent = 0;
     for (int i = 0; i < STAGE_STEPS_MAX && h->closes == 0; i++) {
-        ssize_t count = send(fd, flood, sizeof(flood), MSG_NOSIGNAL);
-        sent += count > 0 ? (size_t)count : 0;
+        (void)send(fd, flood, sizeof(flood), MSG_NOSIGNAL); /* as much as goes */
         engine_step(stage.engine, 0);
     }
     assert_int_equal(h->closes, 1);

@@ -1,7 +1,7 @@
-/* Who knocks. Every engine has a listening socket of its own on the same port (SO_REUSEPORT): the kernel
- * chooses one by the connection's hash, and no lock is shared.
- * The trap: whoever may bind with SO_REUSEPORT shares silently, so a second server would take half of
- * the first one's connections. Hence one probe without it before. */
+/* Who knocks. Every engine has a listening socket of its own on the same port (SO_REUSEPORT):
+ * the kernel chooses one by the connection's hash, and no lock is shared. The trap: whoever may
+ * bind with SO_REUSEPORT shares silently, so a second server would take half of the first one's
+ * connections. Hence one probe without it before. */
 #include "net/net_priv.h"
 #include "diag/diag.h"
 
@@ -97,7 +97,8 @@ static bool listen_option(int fd, int level, int name, int value)
     return setsockopt(fd, level, name, &value, sizeof(value)) == 0;
 }
 
-/* A bound socket, or -1 with errno. What accepted sockets inherit (TCP_NODELAY) is set here, once. */
+/* A bound socket, or -1 with errno. What accepted sockets inherit (TCP_NODELAY) is set here,
+ * once. */
 static int listen_bind(const struct listen_at *at, bool shared)
 {
     int fd = socket(at->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -123,8 +124,8 @@ static uint16_t listen_port(const struct listen_at *at)
     return address.port;
 }
 
-/* True when nobody is there. With SO_REUSEADDR alone, binding fails beside any listening socket, and
- * only beside a listening one. */
+/* True when nobody is there. With SO_REUSEADDR alone, binding fails beside any listening socket,
+ * and only beside a listening one. */
 static bool listen_probe(const struct listen_at *at)
 {
     int fd = listen_bind(at, false);

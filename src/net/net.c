@@ -1,5 +1,5 @@
-/* Connections: who owns them, when they end. What is decided during a turn is carried out at its end
- * (net_turn_end): writes, goodbyes, the owner's on_close. */
+/* Connections: who owns them, when they end. What is decided during a turn is carried out at its
+ * end (net_turn_end): writes, goodbyes, the owner's on_close. */
 #include "net/net_priv.h"
 #include "base/mem.h"
 #include "diag/diag.h"
@@ -108,8 +108,8 @@ void conn_watch(struct conn *c)
     watch_change(c->net->engine, &c->watch, wants);
 }
 
-/* ---- time: one timer for the owner's deadline, the stall of the output and the goodbye. It is moved
- * forward only; when it fires too early it is armed again. */
+/* ---- time: one timer for the owner's deadline, the stall of the output and the goodbye. It is
+ * moved forward only; when it fires too early it is armed again. */
 
 static int64_t conn_stall_ns(const struct conn *c)
 {
@@ -221,8 +221,8 @@ static struct conn *net_dirty_pop(struct net *n)
     return c;
 }
 
-/* Those that become dirty meanwhile come in the next round of hooks: the mark of the last one of this
- * round keeps an owner that sends in on_drained from holding it up. */
+/* Those that become dirty meanwhile come in the next round of hooks: the mark of the last one of
+ * this round keeps an owner that sends in on_drained from holding it up. */
 static void net_turn_end(void *ctx)
 {
     struct net *n = ctx;
@@ -314,8 +314,8 @@ void net_read_pause(struct net *n, struct handle conn, bool paused)
     if (c == NULL)
         return;
     c->paused = paused;
-    /* The watch is told only when bytes come although nobody wants them (conn_ready): most pauses are
-     * over before. */
+    /* The watch is told only when bytes come although nobody wants them (conn_ready): most
+     * pauses are over before. */
     if (paused)
         return;
     if (c->deaf) {

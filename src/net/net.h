@@ -65,10 +65,10 @@ struct net_listener {
     void *ctx;
 };
 
-/* Opens one SO_REUSEPORT socket for every engine (so that none swallows connections). Port 0: the
- * first picks, the rest share; *port_out is what it is. `fds` gets one per engine. `listen` is
- * ADDRESS:PORT, NAME:PORT, [IPV6]:PORT or :PORT (all addresses). ERR_PROTO: not such a text; ERR_IO:
- * the system says no, also when anybody else listens there. `message` gets one line. */
+/* Opens one SO_REUSEPORT socket for every engine (so that none swallows connections). Port 0:
+ * the first picks, the rest share; *port_out is what it is. `fds` gets one per engine. `listen`
+ * is ADDRESS:PORT, NAME:PORT, [IPV6]:PORT or :PORT (all addresses). ERR_PROTO: not such a text;
+ * ERR_IO: the system says no, also when anybody else listens there. `message` gets one line. */
 enum err net_listen_open(const char *listen, int *fds, uint32_t fds_count, uint16_t *port_out,
                          struct buf *message) MUST_USE;
 
@@ -82,22 +82,22 @@ void net_listen_stop(struct net *n);
 
 void net_own(struct net *n, struct handle conn, const struct net_owner *owner, void *ctx);
 
-/* Adds to the output queue; sent at the end of the turn. Takes a reference of its own: the caller keeps
- * his. False: the connection is gone, is being closed, or was closed as slow (on_close follows). One
- * blob may be larger than limits.send when nothing else waits. */
+/* Adds to the output queue; sent at the end of the turn. Takes a reference of its own: the
+ * caller keeps his. False: the connection is gone, is being closed, or was closed as slow
+ * (on_close follows). One blob may be larger than limits.send when nothing else waits. */
 bool net_send(struct net *n, struct handle conn, struct blob *b);
 /* The same for bytes that are copied (small things). */
 bool net_send_copy(struct net *n, struct handle conn, struct bytes b);
 size_t net_queued_bytes(struct net *n, struct handle conn);
 
-/* Stop and restart reading (back-pressure on the client). A restart shows what is unread in the next
- * turn, even when it was not stopped. The other side's end is not seen while stopped: it gets its
- * answers first. A reset is. */
+/* Stop and restart reading (back-pressure on the client). A restart shows what is unread in the
+ * next turn, even when it was not stopped. The other side's end is not seen while stopped: it
+ * gets its answers first. A reset is. */
 void net_read_pause(struct net *n, struct handle conn, bool paused);
 /* on_close(NET_TIMEOUT) unless set again or cleared (at.ns = 0) before. */
 void net_deadline(struct net *n, struct handle conn, struct mono at);
-/* Sends what is queued, then closes; at most 5 s. Nothing is read for the owner any more. `now` = drop
- * the queue and reset. */
+/* Sends what is queued, then closes; at most 5 s. Nothing is read for the owner any more. `now`
+ * = drop the queue and reset. */
 void net_close(struct net *n, struct handle conn, bool now);
 /* NULL when the connection is gone. Also inside on_close. */
 const struct net_address *net_peer(struct net *n, struct handle conn);
@@ -134,10 +134,10 @@ struct http_out_owner {
     void (*on_done)(void *ctx, enum http_out_error error, const char *detail);
 };
 
-/* Redirects are never followed; HTTP/1.1; http and https only; no Expect, no proxy, no signals; bodies
- * come as they were sent (no decompression). A kept connection that turns out to be closed is
- * replaced silently as long as nothing was answered. ERR_FULL: more than HTTP_OUT_MAX at once, or
- * out of memory. A URL that is none ends in on_done. */
+/* Redirects are never followed; HTTP/1.1; http and https only; no Expect, no proxy, no signals;
+ * bodies come as they were sent (no decompression). A kept connection that turns out to be
+ * closed is replaced silently as long as nothing was answered. ERR_FULL: more than HTTP_OUT_MAX
+ * at once, or out of memory. A URL that is none ends in on_done. */
 #define HTTP_OUT_MAX 16384
 enum err http_out_start(struct net *n, const struct http_out_request *r,
                         const struct http_out_owner *owner, void *ctx, struct handle *out) MUST_USE;

@@ -1,5 +1,5 @@
-/* net_stage_priv: what the tests of this room play on: one engine, one net, real sockets on loopback,
- * all in one thread, turn by turn. */
+/* net_stage_priv: what the tests of this room play on: one engine, one net, real sockets on
+ * loopback, all in one thread, turn by turn. */
 #ifndef NET_NET_STAGE_PRIV_H
 #define NET_NET_STAGE_PRIV_H
 

@@ -83,8 +83,10 @@ static void on_unsubscribe(struct session *s, const struct cf_command *c)
     if (hub_parse(s, c->channel, &key) == HUB_OK)
         sub = hub_sub_find(s, &key);
     if (sub != NULL) {
-        if (!sub->live && sub->id != 0)
-            s->unanswered--; /* its answer will find nobody */
+        if (!sub->live && sub->id != 0) { /* its home's answer will find nobody */
+            s->unanswered--;
+            session_reply_error(s, sub->id, 100, "unsubscribed before the answer came", true);
+        }
         hub_sub_drop(s->all, sub, true);
     }
     session_reply(s, c->id, "unsubscribe", bytes_of("{}"));

@@ -70,8 +70,9 @@ void answer_err(const struct work *w, enum err err)
     case ERR_FULL:
         answer_error(w, 111, true, NULL, "the store is busy; ask again in a moment");
         return;
-    case ERR_NOT_FOUND:
-        answer_error(w, 404, false, "conv", "no such conversation, or you may not see it");
+    case ERR_NOT_FOUND: /* the live carrier's own word for it is 103 */
+        answer_error(w, w->m != NULL && w->m->kind == BUS_SUBSCRIBE ? 103 : 404, false, "conv",
+                     "no such conversation, or you may not see it");
         return;
     case ERR_OK:
     case ERR_AGAIN:

@@ -159,8 +159,10 @@ struct userbox {
     struct handle self;
     struct channel_key key;
     char epoch[12];
-    uint64_t offset; /* of the newest event */
-    struct blob *ring[INBOX_RING];
+    uint64_t offset;      /* of the newest event */
+    struct blob **events; /* (mem) the last ones, oldest first; at most INBOX_RING */
+    uint32_t events_count;
+    uint32_t events_room;
     struct timer idle;
     uint32_t watchers_total;
     uint32_t watchers[];

@@ -39,12 +39,21 @@ static struct userbox *userbox_make(struct talk *t, const struct channel_key *ke
     return i;
 }
 
+static void events_drop(struct userbox *i)
+{
+    for (uint32_t n = 0; n < i->events_count; n++)
+        blob_unref(&i->events[n]);
+    mem_free(i->events);
+    i->events = NULL;
+    i->events_count = 0;
+    i->events_room = 0;
+}
+
 static void userbox_drop(struct userbox *i)
 {
     struct talk *t = i->talk;
     uint8_t room[CHANNEL_KEY_BYTES_MAX];
-    for (size_t n = 0; n < INBOX_RING; n++)
-        blob_unref(&i->ring[n]);
+    events_drop(i);
     timer_clear(t->engine, &i->idle);
     (void)map_remove(&t->inbox_map, channel_key_bytes(&i->key, room));
     pool_free(&t->inboxes, i->self);
@@ -62,10 +71,8 @@ void userbox_free_all(struct talk *t)
     uint32_t index = 0;
     struct handle h;
     for (struct userbox *i = pool_next(&t->inboxes, &index, &h); i != NULL;
-         i = pool_next(&t->inboxes, &index, &h)) {
-        for (size_t n = 0; n < INBOX_RING; n++)
-            blob_unref(&i->ring[n]);
-    }
+         i = pool_next(&t->inboxes, &index, &h))
+        events_drop(i);
 }
 
 static void add_recovered(const struct userbox *i, uint64_t after, struct buf *out)
@@ -73,7 +80,8 @@ static void add_recovered(const struct userbox *i, uint64_t after, struct buf *o
     for (uint64_t o = after + 1; o <= i->offset; o++) {
         if (out->count > 0)
             buf_byte(out, ',');
-        cf_publication(out, blob_bytes(i->ring[o % INBOX_RING]), o, bytes_of(i->epoch));
+        cf_publication(out, blob_bytes(i->events[o + i->events_count - i->offset - 1]), o,
+                       bytes_of(i->epoch));
     }
 }
 
@@ -109,7 +117,7 @@ void userbox_subscribe(struct talk *t, struct bus_subscribe *m)
     a->key = m->key;
     a->was_recovering = m->recover;
     a->recovered =
-        m->recover && known && m->offset <= i->offset && i->offset - m->offset < INBOX_RING;
+        m->recover && known && m->offset <= i->offset && i->offset - m->offset <= i->events_count;
     a->offset = a->recovered ? m->offset : i->offset;
     a->epoch_count = (uint8_t)(sizeof(i->epoch) - 1);
     memcpy(a->epoch, i->epoch, a->epoch_count);
@@ -135,14 +143,37 @@ void userbox_unsubscribe(struct talk *t, const struct bus_unsubscribe *m)
         timer_set(t->engine, &i->idle, mono_after_ms(engine_now(t->engine), INBOX_IDLE_MS));
 }
 
-/* Takes the reference. */
+/* Room for one more event: grown by doubling, then the oldest one goes. */
+static bool events_make_room(struct userbox *i)
+{
+    if (i->events_count == INBOX_RING) {
+        blob_unref(&i->events[0]);
+        i->events_count--;
+        memmove(i->events, i->events + 1, i->events_count * sizeof(i->events[0]));
+    }
+    if (i->events_count < i->events_room)
+        return true;
+    uint32_t room = i->events_room == 0 ? 2 : 2 * i->events_room;
+    struct blob **more = mem_resize(i->events, room * sizeof(i->events[0]));
+    if (more == NULL)
+        return false;
+    i->events = more;
+    i->events_room = room;
+    return true;
+}
+
+/* Takes the reference. Without memory the event is lost, and its gap shows. */
 static void userbox_push(struct userbox *i, struct blob *event)
 {
     if (event == NULL)
         return;
     i->offset++;
-    blob_unref(&i->ring[i->offset % INBOX_RING]);
-    i->ring[i->offset % INBOX_RING] = event;
+    if (!events_make_room(i)) {
+        events_drop(i);
+        blob_unref(&event);
+        return;
+    }
+    i->events[i->events_count++] = event;
     publish(i->talk, &i->key, i->watchers, event, i->offset, bytes_of(i->epoch), false);
 }
 

@@ -135,7 +135,7 @@ void watch_subscribe(struct conv *c, struct work *w)
     struct bytes epoch = bytes_make(s->epoch, s->epoch_count);
     if (!conv_may(c, &s->who)) {
         /* Not told apart: what is not there, and what this user may not see. */
-        watch_refuse(s, c->state == CONV_LIVE ? 103 : 102, false, "permission denied");
+        answer_err(w, ERR_NOT_FOUND);
         work_free(w);
         return;
     }

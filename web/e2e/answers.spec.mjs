@@ -8,6 +8,12 @@ before(async () => { s = await stage(); });
 after(() => s.close());
 afterEach(() => s.clean());
 
+/** Processor time in ms of each task of the page's main thread, longest first: what others do on the machine does not count. */
+function mainTasks({ traceEvents }) {
+  const main = new Set(traceEvents.filter((e) => e.name === 'thread_name' && e.args.name === 'CrRendererMain').map((e) => `${e.pid} ${e.tid}`));
+  return traceEvents.filter((e) => e.name === 'RunTask' && e.tdur !== undefined && main.has(`${e.pid} ${e.tid}`)).map((e) => e.tdur / 1000).sort((a, b) => b - a);
+}
+
 const paragraphs = (n, word = 'word') => Array.from({ length: n }, (_, i) => `Paragraph ${i + 1}: ${`${word} `.repeat(30)}`).join('\n\n');
 
 test('an answer streams, ends, and names its model in its details', async () => {
@@ -226,9 +232,11 @@ test('the end of an answer moves nothing', async () => {
   await page.getByText('Paragraph 3').waitFor();
   const measure = () => page.evaluate(() => ({ tops: Array.from(document.querySelectorAll('.text > *'), (e) => e.getBoundingClientRect().top), height: document.querySelector('.scroll').scrollHeight }));
   const before = await measure();
+  await page.evaluate(() => { for (const el of document.querySelectorAll('.text, .text > *')) el.wasThere = true; });
   s.up.open('short');
   await ended(page);
   assert.deepEqual(await measure(), before);
+  assert.ok(await page.evaluate(() => Array.from(document.querySelectorAll('.text, .text > *')).every((el) => el.wasThere)), 'nothing was drawn anew');
   await v.close();
 });
 
@@ -240,8 +248,6 @@ test('a 10,000-token answer causes no long task, and is painted at most once a f
   await say(page, 'Hello first');
   await ended(page);
   await page.evaluate(() => {
-    globalThis.tasks = [];
-    new PerformanceObserver((list) => { for (const e of list.getEntries()) globalThis.tasks.push(Math.round(e.duration)); }).observe({ entryTypes: ['longtask'] });
     globalThis.frames = 0;
     globalThis.writes = 0;
     const count = () => { globalThis.frames++; requestAnimationFrame(count); };
@@ -249,12 +255,14 @@ test('a 10,000-token answer causes no long task, and is painted at most once a f
     let inFrame = -1;
     new MutationObserver(() => { if (inFrame === globalThis.frames) return; inFrame = globalThis.frames; globalThis.writes++; }).observe(document.querySelector('.scroll'), { subtree: true, childList: true, characterData: true });
   });
+  await s.browser.startTracing(page, { categories: ['toplevel', 'disabled-by-default-devtools.timeline'] });
   await say(page, 'Ten thousand tokens');
   await page.locator('.turn.last[data-status="complete"]').waitFor({ timeout: 120_000 });
-  const { tasks, frames, writes } = await page.evaluate(() => ({ tasks: globalThis.tasks, frames: globalThis.frames, writes: globalThis.writes }));
-  console.log(`# ${body.length} characters, ${frames} frames, ${writes} with changes, long tasks: ${JSON.stringify(tasks)}`);
+  const tasks = mainTasks(JSON.parse((await s.browser.stopTracing()).toString()));
+  const { frames, writes } = await page.evaluate(() => ({ frames: globalThis.frames, writes: globalThis.writes }));
+  console.log(`# ${body.length} characters, ${frames} frames, ${writes} with changes; of ${tasks.length} tasks the longest took ${tasks.slice(0, 5).map((ms) => ms.toFixed(1)).join(', ')} ms of processor time`);
   assert.ok(writes <= frames);
-  assert.ok(tasks.every((ms) => ms < 500), `${tasks}`);
+  assert.ok(tasks.length > 100 && tasks[0] < 500, `${tasks.slice(0, 5)}`);
   assert.equal(await lastText(page).evaluate((el) => el.children.length), 120);
   await v.close();
 });

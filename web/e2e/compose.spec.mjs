@@ -92,15 +92,18 @@ test('everything by keyboard: skip link, palette, sheet, menu, dialogs give focu
   assert.equal(await page.evaluate(() => document.activeElement.id), 'say');
 
   await page.keyboard.press('Control+k');
+  await page.locator('.palette input').waitFor();
   await page.keyboard.type('dark');
   await page.keyboard.press('Enter');
-  assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), 'dark');
-  assert.equal(await page.evaluate(() => document.activeElement.id), 'say');
+  await page.waitForFunction(() => document.documentElement.dataset.theme === 'dark');
+  await page.waitForFunction(() => document.activeElement.id === 'say');
   await page.keyboard.press('Control+k');
+  await page.locator('.palette input').waitFor();
   await page.keyboard.type('new');
   await page.keyboard.press('Enter');
   await page.locator('.welcome h1').waitFor();
   await page.keyboard.press('Control+k');
+  await page.locator('.palette input').waitFor();
   await page.keyboard.type('otter');
   await page.keyboard.press('Enter');
   await page.locator('.log').getByText('You wrote 2 words').waitFor();
@@ -111,21 +114,21 @@ test('everything by keyboard: skip link, palette, sheet, menu, dialogs give focu
   await page.keyboard.press('Escape');
   await page.locator('dialog').waitFor({ state: 'detached' });
   await page.keyboard.press('/');
-  assert.equal(await page.evaluate(() => document.activeElement.id), 'say');
+  await page.waitForFunction(() => document.activeElement.id === 'say');
 
   const more = page.locator('.bar .has-menu > button');
   await more.focus();
   await page.keyboard.press('Enter');
   await page.getByRole('menuitem', { name: 'Rename' }).waitFor();
   await page.keyboard.press('ArrowDown');
-  assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Rename');
+  await page.waitForFunction(() => document.activeElement.textContent === 'Rename');
   await page.keyboard.press('Enter');
   await page.locator('#new-name').waitFor();
-  assert.equal(await page.evaluate(() => document.activeElement.id), 'new-name');
+  await page.waitForFunction(() => document.activeElement.id === 'new-name');
   await page.keyboard.type('All about otters');
   await page.keyboard.press('Enter');
   await page.locator('.who small').filter({ hasText: 'All about otters' }).waitFor();
-  assert.equal(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), 'Conversation menu');
+  await page.waitForFunction(() => document.activeElement.getAttribute('aria-label') === 'Conversation menu');
 
   await page.keyboard.press('Control+Shift+O');
   await page.locator('.welcome h1').waitFor();
@@ -160,9 +163,9 @@ test('on phones the list is a drawer: the rest is inert, Esc closes it, focus co
   await page.locator('.bar .open').click();
   await page.locator('.side').waitFor();
   assert.ok(await page.locator('main').evaluate((el) => el.inert));
-  assert.equal(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), 'Close the list');
+  await page.waitForFunction(() => document.activeElement.getAttribute('aria-label') === 'Close the list');
   await page.keyboard.press('Escape');
-  assert.equal(await page.locator('main').evaluate((el) => el.inert), false);
+  await page.waitForFunction(() => !document.querySelector('main').inert);
   await page.waitForFunction(() => document.activeElement?.classList.contains('open'));
   await v.close();
 });

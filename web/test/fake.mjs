@@ -13,7 +13,7 @@ import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { WebSocketServer } from 'ws';
 
-const WEB = fileURLToPath(new URL('../../build/web', import.meta.url));
+const WEB = process.env.KITH_WEB ?? fileURLToPath(new URL('../../build/web', import.meta.url));
 const COALESCE_MS = 30;
 const PERSONAS = [{
   id: 'p_default', name: 'Kit', greeting: 'I’m Kit. Ask me something, or let me take something off your list.',

@@ -160,20 +160,16 @@ function Queued({ run }: { run: LiveRun }): JSX.Element {
   return <div class="text"><p class="waiting">{place}{eta}<span class="caret" aria-hidden="true" /></p></div>;
 }
 
-function Running({ run, text }: { run: LiveRun; text: string }): JSX.Element {
-  const slow = useLate(run.st === 'thinking' && text === '', 700, run.run);
-  if (run.st === 'queued' && text === '') return <Queued run={run} />;
-  if (text === '') {
+/** What an answer that is being made shows beside its text. */
+function Running({ run, blank }: { run: LiveRun; blank: boolean }): JSX.Element | null {
+  const slow = useLate(run.st === 'thinking' && blank, 700, run.run);
+  if (run.st === 'queued' && blank) return <Queued run={run} />;
+  if (blank) {
     const what = run.st === 'tool' ? words.answer.tool : slow ? words.answer.thinking : '';
     return <div class="text"><p class="waiting">{what}<span class="caret" aria-hidden="true" /></p></div>;
   }
-  return (
-    <>
-      <AnswerText text={text} as="open" />
-      {run.st === 'tool' && <p class="quiet">{words.answer.tool}</p>}
-      {run.st === 'saving' && <p class="quiet">{words.answer.saving}</p>}
-    </>
-  );
+  if (run.st === 'tool') return <p class="quiet">{words.answer.tool}</p>;
+  return run.st === 'saving' ? <p class="quiet">{words.answer.saving}</p> : null;
 }
 
 function Ended({ message, last }: { message: Message; last: boolean }): JSX.Element | null {
@@ -212,18 +208,21 @@ function facts(message: Message): [string, string][] {
 export function AnswerTurn({ answer }: { answer: Answer }): JSX.Element {
   const { by, text, open, last, run, message, halted } = answer;
   const { id, name, role } = head(by);
+  const blank = text.trim() === '';
+  const cut = halted || message?.status === 'stopped' || message?.status === 'failed';
   const noted = message !== undefined && (message.status === 'failed' || message.status === 'blocked' || message.status === 'stopped');
   return (
     <article class={last ? 'turn last' : 'turn'} aria-busy={open ? 'true' : undefined} data-msg={answer.id} data-status={message?.status ?? (halted ? 'stopping' : run?.st)}>
       <h2 class="by"><Face id={id} name={name} size="tiny" /><span dir="auto">{name}</span>{role !== undefined && <span class="role">{role}</span>}
         {answer.ts !== undefined && <time dateTime={new Date(answer.ts).toISOString()} title={moment(answer.ts)}>{clock(answer.ts)}</time>}</h2>
-      {run !== undefined && open ? <Running run={run} text={text} /> : text.trim() !== '' && <AnswerText text={text} as={halted || message?.status === 'stopped' || message?.status === 'failed' ? 'cut' : 'done'} />}
+      {blank ? null : <AnswerText key="text" text={text} as={open ? 'open' : cut ? 'cut' : 'done'} />}
+      {run !== undefined && open && <Running key="run" run={run} blank={blank} />}
       {halted && <div class="ended"><Icon name="halted" /><span>{words.answer.stopped}</span></div>}
       {message !== undefined && <Ended message={message} last={last} />}
       <div class="acts" role={message === undefined ? undefined : 'group'} aria-label={message === undefined ? undefined : words.answer.acts}>
         {message !== undefined && (
           <>
-            {text.trim() !== '' && <CopyAct text={text} />}
+            {!blank && <CopyAct text={text} />}
             {by.kind === 'ai' && last && !noted && <button type="button" class="act" aria-label={words.answer.again} title={words.answer.again} onClick={() => { void again(message.id, false); }}><Icon name="again" /></button>}
             <Facts label={words.answer.details} rows={facts(message)} />
           </>
