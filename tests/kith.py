@@ -45,6 +45,8 @@ class Server:
         self.port = 0
         self.process = None
         self.lines = []
+        self.read_to = 0
+        self.news = threading.Condition()
         self.start()
 
     def arguments(self):
@@ -74,11 +76,26 @@ class Server:
 
     def _read(self, process):
         for line in process.stderr:
-            self.lines.append(line)
+            with self.news:
+                self.lines.append(line)
+                self.news.notify_all()
             found = re.search(r"event=ready listen=\S+:(\d+)", line)
             if found:
                 self.ready.put(int(found.group(1)))
         self.ready.put(None)
+
+    def line(self, pattern, seconds=WAIT_S):
+        """The next log line that fits and was not given out before by this function."""
+        until = time.monotonic() + seconds
+        with self.news:
+            while True:
+                for i in range(self.read_to, len(self.lines)):
+                    if re.search(pattern, self.lines[i]):
+                        self.read_to = i + 1
+                        return self.lines[i]
+                left = until - time.monotonic()
+                assert left > 0, f"no line {pattern}:\n" + "".join(self.lines[-20:])
+                self.news.wait(min(left, 1))
 
     @property
     def pid(self):

@@ -13,7 +13,7 @@ import pytest
 from kith import Http, Live, Server, history
 from wire import BINARY, CLOSE, PING, PONG, TEXT, Ended, Line, Wire, frame
 
-SECRET = "a secret of tests that is longer than thirty-two bytes"
+SECRET = "a secret of tests that is longer than the sixty-four bytes of a block of SHA-512"
 
 
 @pytest.fixture(scope="module")

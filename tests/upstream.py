@@ -640,9 +640,9 @@ class Connection(asyncio.Protocol):
 class Process:
     """The upstream as a process of its own, and its admin calls; a context manager."""
 
-    def __init__(self):
-        self.process = subprocess.Popen([sys.executable, os.path.abspath(__file__)],
-                                        stdout=subprocess.PIPE, text=True)
+    def __init__(self, port=0):
+        self.process = subprocess.Popen([sys.executable, os.path.abspath(__file__),
+                                         "--port", str(port)], stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         self.port = int(re.search(r"port=(\d+)", line).group(1))
         self.base = f"http://127.0.0.1:{self.port}"

@@ -260,7 +260,8 @@ def node_package(options, folder):
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
     status, output = run([node, "npx", "--no-install", "vitest", "run", "--reporter=default",
-                          "--reporter=json", f"--outputFile.json={report}"], TIMEOUT_S["vitest"],
+                          "--reporter=json", f"--outputFile.json={report}",
+                          "--testTimeout=30000"], TIMEOUT_S["vitest"],
                          {"CI": "true", "NO_COLOR": "1"}, ROOT / folder)
     counts = read_vitest(status, report.read_text() if report.exists() else "")
     if counts.failed:

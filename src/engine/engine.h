@@ -67,8 +67,8 @@ void *msg_try_new(enum port port, uint16_t kind, size_t bytes) MUST_USE;
 void msg_free(struct msg *m); /* calls drop */
 
 /* `count` 0 = one per processor this process may use; `seed` 0 = from the system. Ignores
- * SIGPIPE for the whole process: libraries write to sockets, too. ERR_FULL, ERR_IO: nothing was
- * made. */
+ * SIGPIPE for the whole process (libraries write to sockets, too) and lets malloc keep 16 MiB.
+ * ERR_FULL, ERR_IO: nothing was made. */
 enum err engines_make(uint32_t count, uint64_t seed) MUST_USE;
 /* After engines_run and after every room was freed: drops messages that came since. */
 void engines_free(void);

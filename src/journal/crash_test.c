@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <sys/wait.h>
 
 enum { ROUNDS = 20, CONVS = 6, FLYING = 48, ACKS_MAX = 200000 };
@@ -209,6 +210,21 @@ static void ack_check(struct world *w, const struct ack *a, const uint64_t *tops
     drop(o);
 }
 
+/* Every page and every index entry of the file is where it belongs. */
+static void file_check(const struct world *w)
+{
+    char path[128];
+    sqlite3 *db = NULL;
+    sqlite3_stmt *s = NULL;
+    (void)snprintf(path, sizeof(path), "%s/kith.db", w->dir);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "pragma integrity_check", -1, &s, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+    assert_string_equal((const char *)sqlite3_column_text(s, 0), "ok");
+    (void)sqlite3_finalize(s);
+    (void)sqlite3_close(db);
+}
+
 /* What has no process any more is found and ended, as the server does when it starts. */
 static void runs_end(struct world *w)
 {
@@ -255,6 +271,7 @@ static void what_was_answered_survives_kill_9(void **state)
             ack_check(w, &acks[i], tops);
         all += count;
         runs_end(w);
+        file_check(w);
     }
     print_message("%llu acknowledged operations\n", (unsigned long long)all);
     assert_true(all >= ROUNDS);

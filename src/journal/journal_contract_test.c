@@ -107,6 +107,11 @@ static void an_id_is_not_given_away_twice(void **state)
     run(w, c);
     assert_int_equal(c->head.err, ERR_CONFLICT);
     drop(c);
+    c = create_op("c_1", "ada");
+    c->app = an_id("other");
+    run(w, c);
+    assert_int_equal(c->head.err, ERR_CONFLICT);
+    drop(c);
 }
 
 /* --- append ----------------------------------------------------------------------------------- */

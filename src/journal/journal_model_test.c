@@ -791,6 +791,7 @@ static void check_reads(struct world *w, struct model *m)
 {
     int at = (int)below(m, CONVS);
     const struct model_conv *c = &m->convs[at];
+    path_chunk_rows = 1 + (uint32_t)below(m, 6); /* every place of a walk's pieces */
     check_run(w, m);
     check_list(w, m, (int)below(m, 3));
     if (!c->exists)

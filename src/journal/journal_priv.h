@@ -256,6 +256,9 @@ void read_run(struct reader *r, struct journal_op *op);
 /* Messages of others on the path from `head` that were said after `read_offset`, up to 99. */
 enum err path_unread(struct reader *r, int64_t key, const struct id *head, const struct name *user,
                      uint64_t read_offset, uint64_t *unread_out);
+/* Events that a walk reads first; each further piece is twice the last. Tests make it small, before
+ * they read. */
+extern uint32_t path_chunk_rows;
 enum err path_read(struct reader *r, int64_t key, struct journal_path *p);
 
 /* True when `needle` stands in `text`, in any case. */

@@ -15,21 +15,6 @@
 #define LOCK_STEP_MS   20
 #define PATH_BYTES_MAX 4096
 
-/* Makes every missing folder of `path`; the data is nobody else's business. */
-static bool folders_make(char *path)
-{
-    for (char *at = path + 1; *at != '\0'; at++) {
-        if (*at != '/')
-            continue;
-        *at = '\0';
-        bool made = mkdir(path, 0700) == 0 || errno == EEXIST;
-        *at = '/';
-        if (!made)
-            return false;
-    }
-    return mkdir(path, 0700) == 0 || errno == EEXIST;
-}
-
 /* A name that was made is on the disk only when its folder is. */
 static void folder_sync(const char *path)
 {
@@ -38,6 +23,39 @@ static void folder_sync(const char *path)
         return;
     (void)fsync(fd); /* not every file system can; those that can do */
     (void)close(fd);
+}
+
+/* Makes the folder `path` unless it is there, and its name last. */
+static bool folder_make(char *path)
+{
+    if (mkdir(path, 0700) != 0)
+        return errno == EEXIST;
+    char *slash = strrchr(path, '/');
+    if (slash == NULL) {
+        folder_sync(".");
+    } else if (slash == path) {
+        folder_sync("/");
+    } else {
+        *slash = '\0';
+        folder_sync(path);
+        *slash = '/';
+    }
+    return true;
+}
+
+/* Makes every missing folder of `path`; the data is nobody else's business. */
+static bool folders_make(char *path)
+{
+    for (char *at = path + 1; *at != '\0'; at++) {
+        if (*at != '/' || at[1] == '\0')
+            continue;
+        *at = '\0';
+        bool made = folder_make(path);
+        *at = '/';
+        if (!made)
+            return false;
+    }
+    return folder_make(path);
 }
 
 static void holder_name(int fd, struct buf *message)

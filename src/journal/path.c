@@ -21,12 +21,13 @@
 
 #include <stdlib.h>
 
-#define CHUNK_ROWS_FIRST 64
-#define CHUNK_ROWS_MAX   1024
-#define NODES_MAX        (4u << 20)
-#define UNREAD_MAX       99
-#define NO_NODE          UINT32_MAX
-#define ROOT             (UINT32_MAX - 1)
+#define CHUNK_ROWS_MAX 1024
+#define NODES_MAX      (4u << 20)
+#define UNREAD_MAX     99
+#define NO_NODE        UINT32_MAX
+#define ROOT           (UINT32_MAX - 1)
+
+uint32_t path_chunk_rows = 64;
 
 struct node {
     uint32_t id_at;     /* in graph.ids: count, bytes */
@@ -251,7 +252,7 @@ enum err path_unread(struct reader *r, int64_t key, const struct id *head, const
 {
     struct graph g;
     uint64_t count = 0;
-    uint32_t rows = CHUNK_ROWS_FIRST;
+    uint32_t rows = path_chunk_rows;
     enum err err = ERR_OK;
     *unread_out = 0;
     if (id_is_none(head))
@@ -345,7 +346,7 @@ static bool page_is_done(const struct page *p)
 static enum err page_find(struct page *p, struct reader *r, int64_t key, const struct id *from,
                           uint64_t before)
 {
-    uint32_t rows = CHUNK_ROWS_FIRST;
+    uint32_t rows = path_chunk_rows;
     p->at = node_of(&p->graph, from);
     p->cut = UINT64_MAX;
     p->cut_known = before == 0;

@@ -8,13 +8,20 @@
  * After a failed fsync the kernel may have dropped the pages and call the next fsync fine ("fsync
  * errors", Rebello et al. 2020). So after any failure the writer's connection is closed, opened
  * again, and everything that is visible is written once more into the main file and synced before
- * anybody is answered. */
+ * anybody is answered.
+ *
+ * SQLite before 3.51.3 can lose commits when a checkpoint begins on a WAL that holds nothing new
+ * while another connection starts that WAL afresh ("the WAL-reset bug", sqlite.org/wal.html). Here
+ * no checkpoint begins so: one is asked for only by a commit that began after the last checkpoint
+ * had ended, whose frames therefore are new, and as long as there are new frames nobody starts the
+ * WAL afresh. The writer restarts or truncates it only while no checkpoint is on its way. */
 #include "base/mem.h"
 #include "diag/diag.h"
 #include "journal/sql_priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -59,7 +66,9 @@ struct sqlite_store {
     struct inbox *checkpoint_inbox;
     pthread_t checkpoint_thread;
     bool checkpoint_runs;
-    _Atomic bool checkpoint_asked;
+    _Atomic bool checkpoint_asked; /* from the asking until it has ended */
+    _Atomic uint64_t commits_begun;
+    _Atomic uint64_t checkpoint_end; /* commits_begun when the last one had ended */
 };
 
 struct sqlite_reader {
@@ -332,7 +341,8 @@ static int wal_grew(void *ctx, sqlite3 *handle, const char *name, int pages)
     (void)name;
     struct sqlite_store *s = ctx;
     s->wal_pages = pages;
-    if (pages >= CHECKPOINT_PAGES)
+    bool is_new = atomic_load(&s->commits_begun) > atomic_load(&s->checkpoint_end);
+    if (pages >= CHECKPOINT_PAGES && pages < RESTART_PAGES && is_new)
         checkpoint_ask(s);
     return SQLITE_OK;
 }
@@ -348,11 +358,12 @@ static void *checkpoint_main(void *ctx)
             list = m->next;
             msg_free(m);
         }
-        atomic_store(&s->checkpoint_asked, false);
         int rc = sqlite3_wal_checkpoint_v2(s->checkpointer.handle, NULL, SQLITE_CHECKPOINT_PASSIVE,
                                            NULL, NULL);
         if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY)
             (void)failed(&s->checkpointer, "checkpoint"); /* the WAL keeps it; the next one tries */
+        atomic_store(&s->checkpoint_end, atomic_load(&s->commits_begun));
+        atomic_store(&s->checkpoint_asked, false);
     }
     return NULL;
 }
@@ -360,7 +371,7 @@ static void *checkpoint_main(void *ctx)
 /* Under a load that never pauses the WAL is never empty when a checkpoint ends, and would grow. */
 static void wal_restart(struct sqlite_store *s)
 {
-    if (s->wal_pages < RESTART_PAGES)
+    if (s->wal_pages < RESTART_PAGES || atomic_load(&s->checkpoint_asked))
         return;
     s->wal_pages = 0; /* so that a reader in the way is not waited for at every commit */
     (void)sqlite3_busy_timeout(s->writer.handle, 100);
@@ -446,6 +457,7 @@ static enum err driver_commit(struct store *base)
         return ERR_OK;
     }
     struct mono began = mono_now();
+    atomic_fetch_add(&s->commits_begun, 1);
     enum err err = control_run(&s->writer, CONTROL_COMMIT);
     if (err == ERR_OK) {
         DIAG_OBSERVE(commit, mono_now().ns - began.ns);
@@ -468,6 +480,8 @@ static enum err writer_open(struct sqlite_store *s)
 static enum err driver_recover(struct store *base)
 {
     struct sqlite_store *s = mine(base);
+    while (atomic_load(&s->checkpoint_asked))
+        (void)poll(NULL, 0, 1); /* it ends: it waits for nobody but the disk */
     conn_close(&s->writer);
     s->wal_pages = 0;
     enum err err = writer_open(s);

@@ -1,6 +1,7 @@
 /* The room (model.c, attempt.c, pool.c, ready.c) on real engines against the scripted upstream:
  * every way an answer can go wrong gives exactly one end of the right kind, permits are kept,
  * nothing is left over. */
+#include "codec/json.h"
 #include "model/model_stage_priv.h"
 
 #include <arpa/inet.h>
@@ -168,10 +169,23 @@ static void a_line_without_end_is_garbage(void **state)
 static void tokens_of_one_read_are_one_message(void **state)
 {
     (void)state;
-    struct asked *a = stage_ask("[[words:500]]");
+    static const char event[] = "data: {\"choices\":[{\"delta\":{\"content\":\"ab\"}}]}\n\n";
+    char events[50 * sizeof(event)];
+    for (size_t i = 0; i < 50; i++)
+        memcpy(events + i * (sizeof(event) - 1), event, sizeof(event));
+    struct buf script;
+    buf_init(&script, 65536);
+    buf_text(&script, "{\"match\":\"burst\",\"steps\":[{\"raw\":");
+    json_text(&script, bytes_of(events));
+    buf_text(&script, "}]}");
+    buf_byte(&script, 0);
+    assert_int_equal(stage_http(upstream.port, "/script", (const char *)script.at), 200);
+    buf_fini(&script);
+    struct asked *a = stage_ask("burst");
     stage_until_end(a);
     assert_int_equal(a->end.end, MODEL_END_OK);
-    assert_true(a->texts < 100);
+    assert_int_equal(a->text.count, 100);
+    assert_int_equal(a->texts, 1);
 }
 
 /* --- faults ---------------------------------------------------------------------------------- */

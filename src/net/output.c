@@ -55,10 +55,10 @@ static void out_shift(struct conn *c)
     mem_free(chunk);
 }
 
-static struct blob *out_tail(const struct conn *c)
+static struct blob **out_tail(struct conn *c)
 {
-    const struct out_chunk *chunk = c->out_last;
-    return chunk == NULL ? c->out : chunk->blobs[chunk->first + chunk->count - 1];
+    struct out_chunk *chunk = c->out_last;
+    return chunk == NULL ? &c->out : &chunk->blobs[chunk->first + chunk->count - 1];
 }
 
 void conn_out_drop(struct conn *c)
@@ -190,11 +190,22 @@ bool net_send(struct net *n, struct handle conn, struct blob *b)
     return true;
 }
 
-/* A blob of our own with room for what may follow in this turn. */
+/* Room for `count` more bytes in the last blob, which is ours alone: it doubles, so that the answers
+ * of one turn end up in one piece whatever their sizes. False: a new one is better. */
+static bool out_tail_room(struct blob **tail, size_t count)
+{
+    struct blob *b = *tail;
+    if (b->capacity - b->count >= count)
+        return true;
+    if (b->count + count > CONN_COPY_BYTES_MAX)
+        return false;
+    size_t wish = size_max(b->count + count, (size_t)b->capacity * 2);
+    return blob_resize(tail, wish) == ERR_OK;
+}
+
 static bool out_copy(struct conn *c, struct bytes b)
 {
-    size_t room = c->out == NULL ? CONN_SMALL_BYTES : CONN_COPY_BYTES;
-    struct blob *copy = blob_new(size_max(b.count, room));
+    struct blob *copy = blob_new(size_max(b.count, CONN_SMALL_BYTES));
     if (copy == NULL)
         return false;
     memcpy(copy->at, b.at, b.count);
@@ -214,10 +225,10 @@ bool net_send_copy(struct net *n, struct handle conn, struct bytes b)
         return false;
     if (b.count == 0)
         return true;
-    struct blob *tail = c->tail_is_ours ? out_tail(c) : NULL;
-    if (tail != NULL && tail->capacity - tail->count >= b.count) {
-        memcpy(tail->at + tail->count, b.at, b.count);
-        tail->count += (uint32_t)b.count;
+    struct blob **tail = out_tail(c);
+    if (c->tail_is_ours && out_tail_room(tail, b.count)) {
+        memcpy((*tail)->at + (*tail)->count, b.at, b.count);
+        (*tail)->count += (uint32_t)b.count;
     } else if (!out_copy(c, b)) {
         conn_doom(c, NET_ERROR, false);
         return false;

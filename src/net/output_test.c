@@ -21,6 +21,30 @@ static void answers_of_one_turn_are_one_blob(void **state)
     close(fd);
 }
 
+static void answers_of_many_sizes_still_are_one_blob(void **state)
+{
+    (void)state;
+    static uint8_t piece[3000];
+    static uint8_t back[sizeof(piece) * 5 + 10];
+    int fd;
+    struct host *h = client_open(&fd);
+    for (int i = 0; i < 5; i++) {
+        assert_true(net_send_copy(stage.net, h->conn, bytes_of("hd")));
+        memset(piece, 'a' + i, sizeof(piece));
+        assert_true(net_send_copy(stage.net, h->conn, bytes_make(piece, sizeof(piece))));
+    }
+    const struct conn *c = pool_get(&stage.net->conns, h->conn);
+    assert_int_equal(c->out->count, sizeof(back));
+    assert_null(c->out_first);
+    client_receive(fd, back, sizeof(back));
+    for (size_t i = 0; i < sizeof(back); i++) {
+        size_t at = i % (sizeof(piece) + 2);
+        char expected = at < 2 ? "hd"[at] : (char)('a' + (char)(i / (sizeof(piece) + 2)));
+        assert_int_equal(back[i], expected);
+    }
+    close(fd);
+}
+
 static void a_shared_blob_is_sent_as_it_is_and_let_go(void **state)
 {
     (void)state;
@@ -217,6 +241,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(answers_of_one_turn_are_one_blob),
+        TEST(answers_of_many_sizes_still_are_one_blob),
         TEST(a_shared_blob_is_sent_as_it_is_and_let_go),
         TEST(a_slow_reader_gets_every_byte_in_order),
         TEST(too_many_unsent_bytes_close_it_as_slow),

@@ -25,11 +25,11 @@
 #define STAGE_FN            static __attribute__((unused))
 #define STAGE_STEPS_MAX     5000
 #define STAGE_IDLE_STEPS    12
-#define STAGE_CLIENTS_MAX   40
-#define STAGE_IN_BYTES_MAX  (1u << 20)
+#define STAGE_CLIENTS_MAX   8
+#define STAGE_IN_BYTES_MAX  (256u << 10)
 #define STAGE_SECRET        "0123456789abcdef0123456789abcdef"
 #define STAGE_EPOCH         "e.g1"
-#define STAGE_CONNECT_EMPTY "{\"id\":1,\"connect\":{}}"
+#define STAGE_CONNECT       "{\"id\":1,\"connect\":{}}"
 
 struct client {
     int fd; /* 0 = none */
@@ -206,6 +206,9 @@ STAGE_FN struct client *client_open_narrow(int receive_bytes)
     struct sockaddr_in to = {
         .sin_family = AF_INET, .sin_port = htons(stage.port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
     stage.clients_count++;
+    c->ended = false;
+    c->close_code = 0;
+    c->count = 0;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(c->fd > 0);
     if (receive_bytes > 0)
@@ -496,7 +499,6 @@ STAGE_FN int tear_down(void **state)
     engines_free();
     auth_free(&stage.auth);
     config_free(&stage.config);
-    memset(stage_clients, 0, sizeof(stage_clients));
     return clean && mem_used_bytes() == stage.mem_before ? 0 : -1;
 }
 

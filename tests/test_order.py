@@ -1,0 +1,207 @@
+"""First the disk, then the answer: seen at the system calls, and with the writer stopped."""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import uuid
+
+import pytest
+
+from kith import Live, check_log, durable, history
+from wire import Wire
+
+CALLS = "fsync,fdatasync,write,writev,pwrite64,pwritev,sendto,sendmsg,sendmmsg"
+
+
+def trace_of(path, marker, port):
+    """[(what, line)] in the order in which the calls were made or, for a sync, came back: `log` =
+    the marker was written to the store's log, `synced` = that log is on the disk, `told` = bytes
+    with the marker's answer went to a client."""
+    out, waiting = [], {}
+    for line in path.read_text(errors="replace").splitlines():
+        thread, _, call = line.partition(" ")
+        call = call.strip()
+        if call.endswith("<unfinished ...>"):
+            waiting[thread] = call[:-len("<unfinished ...>")]
+            start, end = waiting[thread], False
+        elif "resumed>" in call:
+            start, end = waiting.pop(thread, "") + call.split("resumed>", 1)[1], True
+        else:
+            start, end = call, True
+        name = start.split("(", 1)[0]
+        if name in ("fsync", "fdatasync"):
+            if end and ".db" in start and start.rstrip().endswith("= 0"):
+                out.append(("synced", line))
+        elif marker in start and ".db" in start.split(",", 1)[0] and end:
+            out.append(("log", line))
+        elif re.search(rf"^\w+\(\d+<TCP:\[127\.0\.0\.1:{port}->", start):
+            if marker in start and ("told", line) not in out and "resumed>" not in call:
+                out.append(("told", line))
+    return out
+
+
+def test_the_log_is_on_the_disk_before_anybody_is_told(make_server, tmp_path):
+    """fdatasync of the log has come back before the answer and the event are written."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed (make deps)")
+    log = tmp_path / "calls"
+    can = subprocess.run(["strace", "-o", str(log), "true"], capture_output=True, check=False)
+    if can.returncode != 0:
+        pytest.skip("strace may not trace here: " + can.stderr.decode()[:200])
+    server = make_server(prefix=["strace", "-f", "-qq", "-yy", "-s", "65536", "-o", str(log),
+                                 "-e", "signal=none", "-e", f"trace={CALLS}"])
+    live = Live(server)
+    conv = live.create()
+    live.subscribe(conv)
+    markers = []
+    for _ in range(3):
+        # The answer repeats the cid, so the marker is in the log's page and in both answers.
+        markers.append("mark" + uuid.uuid4().hex)
+        live.send(conv, "say " + markers[-1], cid=markers[-1], answer=False)
+        live.event(conv, lambda e: e.get("cid") == markers[-1])
+    out = live.send(conv, "[[words:2]] with an answer")
+    final = live.final(conv, out["run"])
+    server.stop()
+    for marker in markers:
+        seen = [what for what, _ in trace_of(log, marker, server.port)]
+        assert "log" in seen and "told" in seen, seen
+        told = seen.index("told")
+        assert "synced" in seen[:told], "told before anything was on the disk"
+        written = seen.index("log")
+        assert "synced" in seen[written:told], "the log was written and not synced when it was told"
+    # The answer's end is committed in the same way.
+    seen = [what for what, _ in trace_of(log, final["id"], server.port)]
+    last_told = len(seen) - 1 - seen[::-1].index("told")
+    last_log = len(seen) - 1 - seen[:last_told][::-1].index("log") - 1
+    assert "synced" in seen[seen.index("log"):last_told] and last_log < last_told
+
+
+@pytest.fixture
+def paused(make_server):
+    """A server whose writer thread can be stopped."""
+    server = make_server({"test.hooks": "true"})
+    server.pause = lambda: switch(server, 1)
+    server.resume = lambda: switch(server, 0)
+    return server
+
+
+def switch(server, on):
+    os.kill(server.pid, signal.SIGUSR2)
+    server.line(rf"event=journal_pause .*on={on}")
+
+
+def test_a_stopped_writer_stops_acknowledgements_and_nothing_else(paused, upstream):
+    live, other = Live(paused), None
+    conv = live.create()
+    live.subscribe(conv)
+    live.final(conv, live.send(conv, "[[words:2]] before")["run"])
+    other = Live(paused, token=live.token)
+    other.subscribe(conv)
+    paused.pause()
+    number = live.post("rpc", {"method": "chat.send", "data": {
+        "conv": conv, "cid": "held", "text": "[[words:5]] held"}})
+    # The model may be asked while the commit is under way ...
+    upstream.wait(requests=2, done=2)
+    # ... and everything that needs no commit goes on: pings both ways, reading, typing.
+    for i in range(3):
+        assert live.ask("ping", {}) == {} and other.ask("ping", {}) == {}
+        assert len(other.rpc("conv.open", conv=conv)["messages"]) == 2
+        other.rpc("typing.set", conv=conv, on=i % 2 == 0)
+        live.event(conv, lambda e: e["t"] == "typing" and e["on"] == (i % 2 == 0))
+        assert other.ask("history", {"channel": f"conv:{conv}", "limit": -1})["offset"] == 2
+    fresh = Live(paused, token=live.token)
+    assert fresh.subscribe(conv)["data"]["runs"] == []
+    # ... but nobody hears of the message, and no byte of its answer has left.
+    assert number not in live.replies
+    for session in (live, other):
+        after = [e for o, e in session.events(conv) if e["t"] in ("msg", "d", "st")
+                 and e.get("text") != "word0 word1 " and "before" not in e.get("text", "")]
+        assert [e for e in after if e["t"] == "msg"] == []
+        assert [e for e in after if e["t"] == "d" and len(session.events(conv)) and
+                e["s"].startswith("word2")] == []
+    held = len(live.events(conv))
+    assert history(fresh, conv)[-1][0] == 2
+    paused.resume()
+    reply = live.reply(number)["rpc"]["data"]
+    assert reply["status"] == "accepted" and reply["offset"] == 3
+    final = live.final(conv, reply["run"])
+    assert final["text"] == "word0 word1 word2 word3 word4 " and final["status"] == "complete"
+    news = live.events(conv)[held:]
+    assert news[0] == (3, next(e for o, e in news if o == 3)), "the message comes first"
+    assert upstream.stats()["requests"] == 2
+    check_log(history(live, conv))
+
+
+def test_an_end_that_cannot_be_stored_shows_and_waits(paused, upstream):
+    """The answer is ready, the store is not: everybody sees all of the text, and the end follows."""
+    live = Live(paused)
+    conv = live.create()
+    live.subscribe(conv)
+    run = live.send(conv, "[[gate:g]]")["run"]
+    live.event(conv, lambda e: e["t"] == "d")
+    paused.pause()
+    upstream.release("g")
+    live.event(conv, lambda e: e["t"] == "d" and e["s"].endswith("word3 "))
+    assert live.rpc("run.get", run=run)["text"] == "word0 word1 word2 word3 "
+    assert [o for o, _ in durable(live.events(conv))] == [1]
+    paused.resume()
+    assert live.final(conv, run)["text"] == "word0 word1 word2 word3 "
+    check_log(history(live, conv))
+
+
+def test_a_message_whose_sender_left_while_it_was_committed_is_there(paused):
+    live = Live(paused)
+    conv = live.create()
+    paused.pause()
+    live.post("rpc", {"method": "chat.send", "data": {"conv": conv, "cid": "gone",
+                                                      "text": "[[words:2]] gone"}})
+    live.ask("ping", {})
+    live.cut()
+    again = Live(paused, token=live.token)
+    again.subscribe(conv)
+    paused.resume()
+    run = again.event(conv, lambda e: e.get("cid") == "gone")["answer"]["run"]
+    assert again.final(conv, run)["text"] == "word0 word1 "
+    assert again.send(conv, "[[words:2]] gone", cid="gone")["status"] == "duplicate"
+
+
+def test_what_is_in_flight_at_a_kill_is_there_or_not_but_never_half(paused):
+    """kill -9 while the writer is stopped: nothing was acknowledged, nothing is stored."""
+    live = Live(paused)
+    conv = live.create()
+    paused.pause()
+    for i in range(5):
+        live.post("rpc", {"method": "chat.send", "data": {"conv": conv, "cid": f"c{i}",
+                                                          "text": f"lost {i}", "answer": False}})
+    assert live.ask("ping", {}) == {}
+    assert len(live.replies) == 3, "connect, create, ping"
+    paused.restart()
+    live = Live(paused, token=live.token)
+    assert history(live, conv) == []
+    for i in range(5):
+        assert live.send(conv, f"lost {i}", cid=f"c{i}", answer=False)["offset"] == i + 1
+
+
+def test_too_much_waits_for_the_store(make_server):
+    """A store that does not move takes so much and no more; what is refused was not stored."""
+    server = make_server({"test.hooks": "true", "journal.pending": 16,
+                          "limits.unanswered": 100})
+    live = Live(server)
+    convs = [live.create() for _ in range(40)]
+    switch(server, 1)
+    numbers = [live.post("rpc", {"method": "chat.send", "data": {
+        "conv": conv, "cid": "c", "text": "many", "answer": False}}) for conv in convs]
+    live.wait(lambda: len([n for n in numbers if n in live.replies]) >= 20, what="refusals")
+    early = [live.replies[n]["rpc"]["data"] for n in numbers if n in live.replies]
+    assert {(r["status"], r["reason"]["code"]) for r in early} == {("refused", "overloaded")}
+    assert all(r["reason"]["retry_ms"] > 0 for r in early)
+    switch(server, 0)
+    done = [live.reply(n)["rpc"]["data"]["status"] for n in numbers]
+    assert done.count("accepted") + done.count("refused") == 40
+    assert done.count("accepted") >= 15
+    for conv, status in zip(convs, done):
+        assert len(history(live, conv)) == (1 if status == "accepted" else 0)
+        again = live.send(conv, "many", cid="c", answer=False)
+        assert again["status"] == ("duplicate" if status == "accepted" else "accepted")
