@@ -19,17 +19,45 @@ struct client {
     struct buf parts; /* pieces of a message that came cut */
 };
 
-static void answer(struct client *c, struct handle conn, enum ws_opcode opcode, struct bytes last)
+/* `room` bytes in front of `last` are ours to write: the question's head stood there, and it is
+ * longer than the answer's, because it had a mask. */
+static void answer(struct client *c, struct handle conn, enum ws_opcode opcode, uint8_t *last_at,
+                   size_t last_count, size_t room)
 {
     uint8_t head[WS_SERVER_HEAD_BYTES_MAX];
     struct bytes parts = buf_view(&c->parts);
+    struct bytes last = bytes_make(last_at, last_count);
     size_t head_bytes = ws_head_encode(head, opcode, parts.count + last.count);
+    if (parts.count == 0 && room >= head_bytes) {
+        memcpy(last_at - head_bytes, head, head_bytes);
+        (void)net_send_copy(c->net, conn,
+                            bytes_make(last_at - head_bytes, head_bytes + last_count));
+        return;
+    }
     (void)net_send_copy(c->net, conn, bytes_make(head, head_bytes)); /* on_close tells the rest */
     if (parts.count > 0)
         (void)net_send_copy(c->net, conn, parts);
     (void)net_send_copy(c->net, conn, last);
     if (parts.count > 0)
         buf_fini(&c->parts);
+}
+
+static void pong(struct client *c, struct handle conn, struct bytes payload)
+{
+    uint8_t head[WS_SERVER_HEAD_BYTES_MAX];
+    size_t head_bytes = ws_head_encode(head, WS_PONG, payload.count);
+    (void)net_send_copy(c->net, conn, bytes_make(head, head_bytes));
+    (void)net_send_copy(c->net, conn, payload);
+}
+
+static void close_answer(struct client *c, struct handle conn, uint16_t code)
+{
+    uint8_t block[WS_SERVER_HEAD_BYTES_MAX + 2];
+    struct buf b;
+    buf_init_fixed(&b, block, sizeof(block));
+    ws_close_encode(&b, code, (struct bytes){NULL, 0});
+    (void)net_send_copy(c->net, conn, buf_view(&b));
+    net_close(c->net, conn, false);
 }
 
 static size_t frames(struct client *c, struct handle conn, uint8_t *at, size_t count)
@@ -43,14 +71,16 @@ static size_t frames(struct client *c, struct handle conn, uint8_t *at, size_t c
             net_close(c->net, conn, true);
             return count;
         }
+        uint8_t *data = step.data.count > 0 ? at + (step.data.at - at) : at + used;
+        size_t room = (size_t)(data - (at + used));
         used += step.used;
         switch (step.event) {
         case WS_EVENT_NONE: break;
         case WS_EVENT_DATA: buf_bytes(&c->parts, step.data); break;
-        case WS_EVENT_MESSAGE_END: answer(c, conn, step.opcode, step.data); break;
-        case WS_EVENT_PING: answer(c, conn, WS_PONG, step.data); break;
+        case WS_EVENT_MESSAGE_END: answer(c, conn, step.opcode, data, step.data.count, room); break;
+        case WS_EVENT_PING: pong(c, conn, step.data); break;
         case WS_EVENT_PONG: break;
-        case WS_EVENT_CLOSE: net_close(c->net, conn, false); return count;
+        case WS_EVENT_CLOSE: close_answer(c, conn, step.close_code); return count;
         }
         if (err == ERR_AGAIN)
             break;

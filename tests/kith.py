@@ -65,24 +65,24 @@ class Server:
         self.process = subprocess.Popen(self.prefix + self.arguments(), stderr=subprocess.PIPE,
                                         stdout=subprocess.DEVNULL, text=True,
                                         env=clean_environment() | self.environment)
-        self.ready = queue.Queue()
-        self.reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        ready = queue.Queue()
+        self.reader = threading.Thread(target=self._read, args=(self.process, ready), daemon=True)
         self.reader.start()
-        port = self.ready.get(timeout=60)
+        port = ready.get(timeout=60)
         assert port is not None, "kith did not start:\n" + "".join(self.lines[-40:])
         self.port = port  # the same one after a restart
         self.base = f"http://127.0.0.1:{port}"
         self.ws = f"ws://127.0.0.1:{port}/connection/websocket"
 
-    def _read(self, process):
+    def _read(self, process, ready):
         for line in process.stderr:
             with self.news:
                 self.lines.append(line)
                 self.news.notify_all()
             found = re.search(r"event=ready listen=\S+:(\d+)", line)
             if found:
-                self.ready.put(int(found.group(1)))
-        self.ready.put(None)
+                ready.put(int(found.group(1)))
+        ready.put(None)
 
     def line(self, pattern, seconds=WAIT_S):
         """The next log line that fits and was not given out before by this function."""

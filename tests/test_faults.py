@@ -38,11 +38,12 @@ def ask(live, text, seconds=10, **options):
     assert begun == ended == [out["run"]] and len(log) == 2, "one message, one ending"
     assert log[1][1] == final
     if final["status"] != "blocked":
-        shown = ""
+        shown, units = "", 0
         for offset, event in live.events(conv):
             if offset is None and event["t"] == "d" and "k" not in event:
-                assert event["p"] <= len(shown)
-                shown = shown[:event["p"]] + event["s"]
+                assert event["p"] == units
+                shown += event["s"]
+                units += len(event["s"].encode("utf-16-le")) // 2
         assert shown == final["text"], "the deltas and the final message tell the same"
     # Nothing of it is left behind: the next question is answered.
     assert live.rpc("run.get", run=out["run"])["text"] == final["text"]

@@ -1,5 +1,4 @@
 """First the disk, then the answer: seen at the system calls, and with the writer stopped."""
-import json
 import os
 import re
 import shutil
@@ -10,35 +9,34 @@ import uuid
 import pytest
 
 from kith import Live, check_log, durable, history
-from wire import Wire
 
 CALLS = "fsync,fdatasync,write,writev,pwrite64,pwritev,sendto,sendmsg,sendmmsg"
 
 
 def trace_of(path, marker, port):
-    """[(what, line)] in the order in which the calls were made or, for a sync, came back: `log` =
-    the marker was written to the store's log, `synced` = that log is on the disk, `told` = bytes
-    with the marker's answer went to a client."""
+    """What happened, in order: `log` = the marker was written to the store's log, `synced` = a sync
+    of the store has come back, `told` = bytes with the marker began to go to a client."""
     out, waiting = [], {}
     for line in path.read_text(errors="replace").splitlines():
         thread, _, call = line.partition(" ")
         call = call.strip()
-        if call.endswith("<unfinished ...>"):
-            waiting[thread] = call[:-len("<unfinished ...>")]
-            start, end = waiting[thread], False
-        elif "resumed>" in call:
-            start, end = waiting.pop(thread, "") + call.split("resumed>", 1)[1], True
-        else:
-            start, end = call, True
-        name = start.split("(", 1)[0]
-        if name in ("fsync", "fdatasync"):
-            if end and ".db" in start and start.rstrip().endswith("= 0"):
-                out.append(("synced", line))
-        elif marker in start and ".db" in start.split(",", 1)[0] and end:
-            out.append(("log", line))
-        elif re.search(rf"^\w+\(\d+<TCP:\[127\.0\.0\.1:{port}->", start):
-            if marker in start and ("told", line) not in out and "resumed>" not in call:
-                out.append(("told", line))
+        began = not call.startswith("<...")
+        if not began:
+            call = waiting.pop(thread, "") + call.split("resumed>", 1)[-1]
+        ended = not call.endswith("<unfinished ...>")
+        if not ended:
+            call = call[:-len("<unfinished ...>")]
+            waiting[thread] = call
+        target = call.split(",", 1)[0]
+        if re.match(r"f(data)?sync\(", call):
+            if ended and ".db" in target and call.endswith("= 0"):
+                out.append("synced")
+        elif marker not in call:
+            continue
+        elif ".db" in target and ended:
+            out.append("log")
+        elif re.search(rf"^\w+\(\d+<TCP:\[127\.0\.0\.1:{port}->", call) and began:
+            out.append("told")
     return out
 
 
@@ -62,20 +60,16 @@ def test_the_log_is_on_the_disk_before_anybody_is_told(make_server, tmp_path):
         live.send(conv, "say " + markers[-1], cid=markers[-1], answer=False)
         live.event(conv, lambda e: e.get("cid") == markers[-1])
     out = live.send(conv, "[[words:2]] with an answer")
-    final = live.final(conv, out["run"])
+    live.final(conv, out["run"])
+    markers.append(f'\\"run\\":\\"{out["run"]}\\",\\"by\\"')  # as strace writes the final message
     server.stop()
     for marker in markers:
-        seen = [what for what, _ in trace_of(log, marker, server.port)]
-        assert "log" in seen and "told" in seen, seen
+        seen = trace_of(log, marker, server.port)
+        assert "log" in seen and "told" in seen, (marker, seen)
         told = seen.index("told")
-        assert "synced" in seen[:told], "told before anything was on the disk"
+        assert "log" in seen[:told], "somebody was told before the log was written"
         written = seen.index("log")
-        assert "synced" in seen[written:told], "the log was written and not synced when it was told"
-    # The answer's end is committed in the same way.
-    seen = [what for what, _ in trace_of(log, final["id"], server.port)]
-    last_told = len(seen) - 1 - seen[::-1].index("told")
-    last_log = len(seen) - 1 - seen[:last_told][::-1].index("log") - 1
-    assert "synced" in seen[seen.index("log"):last_told] and last_log < last_told
+        assert "synced" in seen[written:told], "the log was written, but not synced, when it was told"
 
 
 @pytest.fixture
@@ -93,12 +87,13 @@ def switch(server, on):
 
 
 def test_a_stopped_writer_stops_acknowledgements_and_nothing_else(paused, upstream):
-    live, other = Live(paused), None
+    live = Live(paused)
     conv = live.create()
     live.subscribe(conv)
     live.final(conv, live.send(conv, "[[words:2]] before")["run"])
     other = Live(paused, token=live.token)
     other.subscribe(conv)
+    before = len(live.events(conv))
     paused.pause()
     number = live.post("rpc", {"method": "chat.send", "data": {
         "conv": conv, "cid": "held", "text": "[[words:5]] held"}})
@@ -115,21 +110,16 @@ def test_a_stopped_writer_stops_acknowledgements_and_nothing_else(paused, upstre
     assert fresh.subscribe(conv)["data"]["runs"] == []
     # ... but nobody hears of the message, and no byte of its answer has left.
     assert number not in live.replies
-    for session in (live, other):
-        after = [e for o, e in session.events(conv) if e["t"] in ("msg", "d", "st")
-                 and e.get("text") != "word0 word1 " and "before" not in e.get("text", "")]
-        assert [e for e in after if e["t"] == "msg"] == []
-        assert [e for e in after if e["t"] == "d" and len(session.events(conv)) and
-                e["s"].startswith("word2")] == []
+    assert {e["t"] for _, e in other.events(conv)} == {"typing"}
     held = len(live.events(conv))
+    assert {e["t"] for _, e in live.events(conv)[before:]} == {"typing"}
     assert history(fresh, conv)[-1][0] == 2
     paused.resume()
     reply = live.reply(number)["rpc"]["data"]
     assert reply["status"] == "accepted" and reply["offset"] == 3
     final = live.final(conv, reply["run"])
     assert final["text"] == "word0 word1 word2 word3 word4 " and final["status"] == "complete"
-    news = live.events(conv)[held:]
-    assert news[0] == (3, next(e for o, e in news if o == 3)), "the message comes first"
+    assert live.events(conv)[held][0] == 3, "the message comes first"
     assert upstream.stats()["requests"] == 2
     check_log(history(live, conv))
 
@@ -190,6 +180,8 @@ def test_too_much_waits_for_the_store(make_server):
                           "limits.unanswered": 100})
     live = Live(server)
     convs = [live.create() for _ in range(40)]
+    for conv in convs:
+        live.subscribe(conv)  # and it is in memory
     switch(server, 1)
     numbers = [live.post("rpc", {"method": "chat.send", "data": {
         "conv": conv, "cid": "c", "text": "many", "answer": False}}) for conv in convs]
@@ -200,7 +192,7 @@ def test_too_much_waits_for_the_store(make_server):
     switch(server, 0)
     done = [live.reply(n)["rpc"]["data"]["status"] for n in numbers]
     assert done.count("accepted") + done.count("refused") == 40
-    assert done.count("accepted") >= 15
+    assert 10 <= done.count("accepted") <= 16
     for conv, status in zip(convs, done):
         assert len(history(live, conv)) == (1 if status == "accepted" else 0)
         again = live.send(conv, "many", cid="c", answer=False)

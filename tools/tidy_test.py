@@ -66,7 +66,8 @@ def test_the_real_rooms_can_be_read():
 def test_a_clean_house_is_clean(house):
     assert house(**{"src/net/net.h": '#include "base/base.h"\n',
                     "src/net/net.c": '#include "net/net_priv.h"\nint net(void)\n{\n'
-                                     '    free_all();\n    x->free(1);\n    blob_free(2);\n    return 0;\n}\n',
+                                     '    free_all();\n    x->free(1);\n'
+                                     '    blob_free(2);\n    return 0;\n}\n',
                     "src/net/net_priv.h": "/* free(), time() and strcpy() are only words here */\n",
                     "src/net/net_test.c": '#include "net/net.h"\n',
                     "src/main.c": '#include "talk/talk.h"\n'}) == []

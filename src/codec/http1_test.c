@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#define HEAD "GET / HTTP/1.1\r\nHost: a\r\n"
+
 static struct http1_request request;
 
 static enum err decode(struct bytes input, uint16_t *status)
@@ -70,6 +72,8 @@ static void a_plain_request_is_read(void **state)
     assert_int_equal(r->headers_count, 3);
     assert_true(bytes_is(r->headers[1].name, "X-Odd"));
     assert_true(bytes_is(http1_header_get(r, "x-oDD"), "two words"));
+    assert_true(bytes_is(http1_header_get(decoded(HEAD "AZ: v\r\n\r\n"), "az"), "v"));
+    r = decoded("GET /a/b?x=1&y=%20 HTTP/1.1\r\nHost: h\r\nX: y\r\nEmpty:\r\n\r\nbody");
     assert_non_null(http1_header_get(r, "empty").at);
     assert_int_equal(http1_header_get(r, "empty").count, 0);
     assert_null(http1_header_get(r, "absent").at);
@@ -150,8 +154,6 @@ static void empty_lines_before_a_request_belong_to_it(void **state)
     const struct http1_request *r = decoded("\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\nGET");
     assert_int_equal(r->head_bytes, 4 + 16 + 9 + 2);
 }
-
-#define HEAD "GET / HTTP/1.1\r\nHost: a\r\n"
 
 static const char *const good[] = {
     "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -479,6 +481,9 @@ static void responses_are_written(void **state)
     buf_init_fixed(&b, room, sizeof(room));
     http1_response_head(&b, 204, NULL, -1, true, NULL);
     assert_true(bytes_is(buf_view(&b), "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"));
+    buf_init_fixed(&b, room, sizeof(room));
+    http1_response_head(&b, 200, NULL, 0, false, NULL);
+    assert_true(bytes_is(buf_view(&b), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
     assert_string_equal(http1_status_text(431), "Request Header Fields Too Large");
     assert_string_equal(http1_status_text(299), "Unknown");
 }
@@ -516,13 +521,15 @@ static void percent_escapes_are_decoded_strictly(void **state)
 static void query_parameters_are_found(void **state)
 {
     (void)state;
-    struct bytes q = bytes_of("a=1&bb=2%26&c&=x&a=3&d=");
+    struct bytes q = bytes_of("a=1&bb=2%26&c&=x&a=3&d=&ee");
     assert_true(bytes_is(http1_query_get(q, "a"), "1"));
     assert_true(bytes_is(http1_query_get(q, "bb"), "2%26"));
     assert_true(bytes_is(http1_query_get(q, ""), "x"));
     assert_non_null(http1_query_get(q, "c").at);
     assert_int_equal(http1_query_get(q, "c").count, 0);
     assert_non_null(http1_query_get(q, "d").at);
+    assert_non_null(http1_query_get(q, "ee").at);
+    assert_int_equal(http1_query_get(q, "ee").count, 0);
     assert_null(http1_query_get(q, "b").at);
     assert_null(http1_query_get(bytes_make(NULL, 0), "a").at);
 }

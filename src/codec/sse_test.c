@@ -85,6 +85,9 @@ static void streams_are_read_at_every_cut(void **state)
         {"\xef\xbb\xbf\xef\xbb\xbf"
          "data: two\n\n",
          ""},
+        {"data: x\n\n\xef\xbb\xbf"
+         "data: y\n\n",
+         "[|x|]"},
         {": comment\ndata: a\n:\n: x\n\n", "[|a|]"},
         {"data: one\ndata: two\ndata\n\n", "[|one\ntwo\n|]"},
         {"data\n\ndata\ndata\n\ndata:\n\n", "[||][|\n|][||]"},
@@ -165,7 +168,8 @@ static void every_allocation_may_fail(void **state)
         done = e == ERR_OK;
         assert_true(e == ERR_OK || e == ERR_FULL);
         if (done)
-            assert_true(bytes_is(event.data, "one\ntwo"));
+            assert_true(bytes_is(event.data, "one\ntwo") && bytes_is(event.type, "e") &&
+                        bytes_is(event.id, "i"));
         sse_reader_fini(&r);
         assert_int_equal(mem_used_bytes(), used);
         assert_true(n < 40);

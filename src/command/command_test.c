@@ -79,12 +79,14 @@ static void what_is_missing_or_wrong_is_named(void **state)
     expect_refused(CMD_CHAT_SEND, "{\"conv\":\"c\",\"cid\":\"x\"}", 107, "text");
     expect_refused(CMD_CHAT_SEND, "{\"conv\":\"c\",\"cid\":\"x\",\"text\":7}", 107, "text");
     expect_refused(CMD_CHAT_SEND, "{\"conv\":\"c d\",\"cid\":\"x\",\"text\":\"t\"}", 107, "conv");
-    expect_refused(CMD_CHAT_SEND, "{\"conv\":\"c\",\"cid\":\"x\",\"text\":\"a\\u0000\"}", 107, "text");
+    expect_refused(CMD_CHAT_SEND, "{\"conv\":\"c\",\"cid\":\"x\",\"text\":\"a\\u0000\"}", 107,
+                   "text");
     expect_refused(CMD_CHAT_SEND,
                    "{\"conv\":\"c\",\"cid\":\"x\",\"text\":\"t\",\"during_run\":\"maybe\"}", 107,
                    "during_run");
-    expect_refused(CMD_CHAT_SEND, "{\"conv\":\"c\",\"cid\":\"x\",\"text\":\"t\",\"model\":\"none\"}",
-                   107, "model");
+    expect_refused(CMD_CHAT_SEND,
+                   "{\"conv\":\"c\",\"cid\":\"x\",\"text\":\"t\",\"model\":\"none\"}", 107,
+                   "model");
     expect_refused(CMD_CONV_CREATE, "{\"persona\":\"p_nobody\"}", 107, "persona");
     expect_refused(CMD_TYPING_SET, "{\"conv\":\"c\",\"on\":1}", 107, "on");
     expect_refused(CMD_READ_SET, "{\"conv\":\"c\",\"offset\":-1}", 107, "offset");

@@ -3,7 +3,9 @@
 
 #include <stdio.h>
 
-#define LOCAL_TEMPERATURE 0.6
+/* What a processor without an accelerator reads within half of model.first_token, about. */
+#define LOCAL_PROMPT_TOKENS_MAX 1536
+#define LOCAL_TEMPERATURE       0.6
 
 /* `backends` belong to a later release, but a model that has nothing else is served by the first
  * of them. */
@@ -89,7 +91,8 @@ static enum err check_model(struct load *l, struct config_model *m, size_t index
 static int64_t local_prompt_tokens(const struct config *c)
 {
     int64_t room = c->local_context / c->local_slots - c->answer_tokens;
-    return i64_min(c->context_tokens, i64_max(room, 256));
+    int64_t most = i64_min(c->context_tokens, LOCAL_PROMPT_TOKENS_MAX);
+    return i64_min(most, i64_max(room, 256));
 }
 
 static enum err local_model_add(struct load *l)

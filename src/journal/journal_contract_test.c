@@ -232,6 +232,23 @@ static void a_cid_is_unique_per_sender_and_conversation_only(void **state)
     }
 }
 
+static void names_that_run_together_are_still_two(void **state)
+{
+    static const char *const who[] = {"ad", "ada"};
+    static const char *const cids[] = {"abc", "bc"};
+    struct world *w = *state;
+    struct journal_conv_create *c = create_op("c_1", "ada");
+    c->members_count = 1;
+    c->members = mem_new_zero(sizeof(struct name));
+    c->members[0] = a_name("ad");
+    assert_int_equal(finally(w, c), JOURNAL_DONE);
+    for (int i = 0; i < 2; i++) {
+        struct journal_append *o = say_op("c_1", who[i], i == 0 ? "m_1" : "m_2", "", NULL);
+        o->cid = an_id(cids[i]);
+        assert_int_equal(finally(w, o), JOURNAL_DONE);
+    }
+}
+
 static void a_cid_stands_for_the_answer_of_a_run_event(void **state)
 {
     struct world *w = *state;
@@ -996,6 +1013,7 @@ static const struct world_case cases[] = {
     CASE(the_same_cid_gives_the_first_result),
     CASE(the_same_cid_with_another_content_is_said_so),
     CASE(a_cid_is_unique_per_sender_and_conversation_only),
+    CASE(names_that_run_together_are_still_two),
     CASE(a_cid_stands_for_the_answer_of_a_run_event),
     CASE(twice_in_one_batch_is_once),
     CASE(one_run_is_active_and_the_others_wait),

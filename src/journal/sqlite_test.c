@@ -226,7 +226,12 @@ static void turn_tells(struct world *w, int round, enum err err)
     enum journal_outcome outcomes[2];
     uint64_t offset = 0;
     uint64_t top = top_of(w, "c_1");
+    char wal[128];
+    struct stat st;
+    (void)snprintf(wal, sizeof(wal), "%s/kith.db-wal", w->dir);
     assert_int_equal(w->store->driver->recover(w->store), ERR_OK);
+    assert_int_equal(stat(wal, &st), 0);
+    assert_int_equal(st.st_size, 0); /* all of it is in the main file, and synced */
     assert_int_equal(turn(w, round, outcomes, &offset), ERR_OK);
     bool stored = outcomes[0] == JOURNAL_DUPLICATE;
     assert_true(stored || outcomes[0] == JOURNAL_DONE);

@@ -36,6 +36,7 @@ struct manager {
     bool probe_good;
     struct mono probe_at;
     struct handle probe_http;
+    struct warm warm;
     char script[MANAGER_PATH_BYTES_MAX];
     char python[MANAGER_PATH_BYTES_MAX];
     char file[MANAGER_PATH_BYTES_MAX];
@@ -322,6 +323,7 @@ static void manager_apply(struct manager *g, struct manager_effects effects)
     if (effects.withdraw) {
         pool_withdraw(g->backend);
         manager_probe_stop(g);
+        warm_stop(&g->warm);
     }
     if (effects.refuse)
         pool_refuse_all(g->backend);
@@ -335,6 +337,8 @@ static void manager_apply(struct manager *g, struct manager_effects effects)
         manager_probe(g);
     if (effects.offer) {
         diag_log(DIAG_INFO, "local_model_ready", "pid=%ld port=%u", (long)g->child.pid, g->port);
+        if (g->backend->is_default && g->backend->pool.waiting_count == 0)
+            warm_start(&g->warm, g->model, g->port);
         pool_offer(g->backend, g->port);
     }
     if (effects.spawn)
@@ -411,6 +415,12 @@ void manager_begin(struct model *m)
     manager_event(g, &ev);
 }
 
+void manager_yield(struct model *m)
+{
+    if (m->manager != NULL)
+        warm_stop(&m->manager->warm);
+}
+
 void model_manager_stop(struct model *m)
 {
     if (m->manager != NULL)
@@ -440,6 +450,7 @@ void manager_free(struct model *m)
         return;
     timer_clear(m->engine, &g->timer);
     manager_probe_stop(g);
+    warm_stop(&g->warm);
     manager_child_end(&g->child);
     mem_free(g);
     m->manager = NULL;

@@ -192,8 +192,24 @@ void pool_refuse_all(struct backend *b);
 /* The key that the local backend asks for, as hex; made once, before threads exist. */
 const char *manager_key(void);
 void manager_begin(struct model *m);
+/* Somebody is served now: what only warms the model makes way. */
+void manager_yield(struct model *m);
 void manager_free(struct model *m);
 struct backend *manager_backend(struct model *m); /* the local one, or NULL */
+
+/* --- warm.c --------------------------------------------------------------------------------- */
+
+struct warm {
+    struct model *model;
+    struct handle http;
+    struct mono begun;
+    bool on;
+    bool good;
+};
+
+/* One request whose answer is thrown away; nothing when one is under way. */
+void warm_start(struct warm *w, struct model *m, uint16_t port);
+void warm_stop(struct warm *w);
 
 /* --- ready.c -------------------------------------------------------------------------------- */
 

@@ -131,6 +131,7 @@ static void pool_grant(struct backend *b, struct waiter *w)
     w->granted = true;
     w->granted_at = engine_now(b->model->engine);
     b->pool.busy++;
+    manager_yield(b->model);
     w->note->local_port = b->pool.local_port;
     pool_answer(w->note, MODEL_GRANT);
     w->note = NULL;

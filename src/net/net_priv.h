@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 
 #define CONN_BYTES_MAX       200
-#define CONN_SMALL_BYTES     256
+#define CONN_SMALL_BYTES     960
 #define CONN_COPY_BYTES_MAX  16384
 #define CONN_CHUNK_BLOBS     14
 #define CONN_WRITE_BLOBS_MAX 64

@@ -190,8 +190,8 @@ bool net_send(struct net *n, struct handle conn, struct blob *b)
     return true;
 }
 
-/* Room for `count` more bytes in the last blob, which is ours alone: it doubles, so that the answers
- * of one turn end up in one piece whatever their sizes. False: a new one is better. */
+/* Room for `count` more bytes in the last blob, which is ours alone: it doubles, so that the
+ * answers of one turn end up in one piece whatever their sizes. False: a new one is better. */
 static bool out_tail_room(struct blob **tail, size_t count)
 {
     struct blob *b = *tail;

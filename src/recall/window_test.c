@@ -43,9 +43,11 @@ static void expect(const struct openai_message *m, enum openai_role role, const 
 static void persona_examples_turns_in_order(void **state)
 {
     struct recall_turn turns[] = {turn(true, "a"), turn(false, "b"), turn(true, "c")};
-    struct recall_window w = {
-        .persona = &taught, .turns = turns, .turns_count = 3, .tokens_max = 1000,
-        .tokens = count_bytes};
+    struct recall_window w = {.persona = &taught,
+                              .turns = turns,
+                              .turns_count = 3,
+                              .tokens_max = 1000,
+                              .tokens = count_bytes};
     struct openai_message *m = NULL;
     size_t count = 0;
     (void)state;
@@ -79,9 +81,11 @@ static void the_newest_turns_stay_and_the_window_opens_with_the_person(void **st
 static void persona_and_last_question_are_whole_whatever_the_budget(void **state)
 {
     struct recall_turn turns[] = {turn(true, "old"), turn(false, "older"), turn(true, "question")};
-    struct recall_window w = {
-        .persona = &taught, .turns = turns, .turns_count = 3, .tokens_max = 1,
-        .tokens = count_bytes};
+    struct recall_window w = {.persona = &taught,
+                              .turns = turns,
+                              .turns_count = 3,
+                              .tokens_max = 1,
+                              .tokens = count_bytes};
     struct openai_message *m = NULL;
     size_t count = 0;
     (void)state;
@@ -94,9 +98,11 @@ static void persona_and_last_question_are_whole_whatever_the_budget(void **state
 static void two_in_a_row_become_one_and_empty_answers_are_left_out(void **state)
 {
     struct recall_turn turns[] = {turn(true, "one"), turn(false, ""), turn(true, "two")};
-    struct recall_window w = {
-        .persona = &plain, .turns = turns, .turns_count = 3, .tokens_max = 1000,
-        .tokens = count_bytes};
+    struct recall_window w = {.persona = &plain,
+                              .turns = turns,
+                              .turns_count = 3,
+                              .tokens_max = 1000,
+                              .tokens = count_bytes};
     struct openai_message *m = NULL;
     size_t count = 0;
     (void)state;
@@ -108,8 +114,12 @@ static void two_in_a_row_become_one_and_empty_answers_are_left_out(void **state)
 static void continuing_ends_with_the_kept_text_or_asks_for_more(void **state)
 {
     struct recall_turn turns[] = {turn(true, "tell")};
-    struct recall_window w = {.persona = &plain, .turns = turns, .turns_count = 1,
-                              .tokens_max = 1000, .kept = bytes_of("Once upon"), .prefill = true,
+    struct recall_window w = {.persona = &plain,
+                              .turns = turns,
+                              .turns_count = 1,
+                              .tokens_max = 1000,
+                              .kept = bytes_of("Once upon"),
+                              .prefill = true,
                               .tokens = count_bytes};
     struct openai_message *m = NULL;
     size_t count = 0;
@@ -126,8 +136,11 @@ static void continuing_ends_with_the_kept_text_or_asks_for_more(void **state)
 static void application_data_stands_right_before_the_question(void **state)
 {
     struct recall_turn turns[] = {turn(true, "a"), turn(false, "b"), turn(true, "c")};
-    struct recall_window w = {.persona = &plain, .turns = turns, .turns_count = 3,
-                              .tokens_max = 1000, .context = bytes_of("{\"order\":7}"),
+    struct recall_window w = {.persona = &plain,
+                              .turns = turns,
+                              .turns_count = 3,
+                              .tokens_max = 1000,
+                              .context = bytes_of("{\"order\":7}"),
                               .tokens = count_bytes};
     struct openai_message *m = NULL;
     size_t count = 0;
@@ -143,8 +156,12 @@ static void every_size_of_memory_gives_a_prompt_or_a_clean_no(void **state)
 {
     struct recall_turn turns[] = {turn(true, "one"), turn(true, "two"), turn(false, "b"),
                                   turn(true, "c")};
-    struct recall_window w = {.persona = &taught, .turns = turns, .turns_count = 4,
-                              .tokens_max = 1000, .context = bytes_of("{}"), .tokens = count_bytes};
+    struct recall_window w = {.persona = &taught,
+                              .turns = turns,
+                              .turns_count = 4,
+                              .tokens_max = 1000,
+                              .context = bytes_of("{}"),
+                              .tokens = count_bytes};
     enum err err = ERR_FULL;
     (void)state;
     for (size_t bytes = 0; err == ERR_FULL && bytes < sizeof(block); bytes++) {

@@ -4,9 +4,10 @@
 /* Stops reading and keeps the rest of the frame until answers have come. */
 static void wait_for_answers(struct session *s, struct bytes rest)
 {
+    struct bytes more = rest;
     s->paused = true;
     net_read_pause(s->all->net, s->conn, true);
-    if (rest.count == 0)
+    if (cf_frame_next(&more).count == 0)
         return;
     DIAG_COUNT(commands_waiting);
     s->backlog = blob_copy(rest);
@@ -83,11 +84,12 @@ static void on_unsubscribe(struct session *s, const struct cf_command *c)
     if (hub_parse(s, c->channel, &key) == HUB_OK)
         sub = hub_sub_find(s, &key);
     if (sub != NULL) {
-        if (!sub->live && sub->id != 0) { /* its home's answer will find nobody */
-            s->unanswered--;
-            session_reply_error(s, sub->id, 100, "unsubscribed before the answer came", true);
-        }
+        uint32_t unanswered_id = sub->live ? 0 : sub->id;
         hub_sub_drop(s->all, sub, true);
+        if (unanswered_id != 0) { /* its home's answer will find nobody */
+            s->unanswered--;
+            session_reply_error(s, unanswered_id, 100, "unsubscribed before the answer came", true);
+        }
     }
     session_reply(s, c->id, "unsubscribe", bytes_of("{}"));
 }
@@ -191,10 +193,11 @@ void session_frame(struct session *s, struct bytes text)
 {
     struct bytes rest = text;
     struct bytes one;
-    if (text.count == 0) {
+    if (cf_frame_next(&rest).count == 0) {
         session_close(s, SESSION_END_BAD_REQUEST);
         return;
     }
+    rest = text;
     while (s->state != SESSION_DRAINING && (one = cf_frame_next(&rest)).count > 0) {
         struct cf_command c;
         if (cf_command_decode(engine_turn(s->all->engine), one, &c) != ERR_OK) {

@@ -186,12 +186,15 @@ void hub_result(struct buf *b, const struct bus_subscribed *m)
     json_object_close(b);
 }
 
+/* Whatever is sent may end the session, and all its subscriptions with it: `sub` is looked at before. */
 static void answer_client(struct session *s, struct sub *sub, const struct bus_subscribed *m)
 {
     struct buf b;
+    uint32_t id = sub->id;
     s->unanswered--;
     if (m->code != 0) {
-        session_reply_error(s, sub->id, m->code, m->message, m->temporary);
+        hub_sub_drop(s->all, sub, false);
+        session_reply_error(s, id, m->code, m->message, m->temporary);
         return;
     }
     buf_init(&b, SESSION_SCRATCH_BYTES_MAX);
@@ -199,7 +202,7 @@ static void answer_client(struct session *s, struct sub *sub, const struct bus_s
     if (b.failed)
         session_close(s, SESSION_END_OVERLOADED);
     else
-        session_reply(s, sub->id, "subscribe", buf_view(&b));
+        session_reply(s, id, "subscribe", buf_view(&b));
     buf_fini(&b);
 }
 
@@ -220,8 +223,6 @@ void hub_subscribed(struct sessions *all, struct bus_subscribed *m)
         handshake_inbox(s, m);
     } else {
         answer_client(s, sub, m);
-        if (m->code != 0)
-            hub_sub_drop(all, sub, false);
         session_resume(s);
     }
 }
@@ -286,6 +287,18 @@ void hub_publish(struct sessions *all, const struct bus_publish *m)
     blob_unref(&frame);
 }
 
+/* A kick without a user is for everybody. */
+static bool is_meant(const struct session *s, const struct bus_kick *m)
+{
+    struct who who;
+    if (m->user.count == 0)
+        return true;
+    if (s == NULL)
+        return false;
+    session_who(s, &who);
+    return name_equal(&who.user, &m->user);
+}
+
 void hub_kick(struct sessions *all, const struct bus_kick *m)
 {
     uint8_t room[CHANNEL_KEY_BYTES_MAX];
@@ -300,8 +313,8 @@ void hub_kick(struct sessions *all, const struct bus_kick *m)
     {
         struct sub *sub = CONTAINER_OF(link, struct sub, in_channel);
         struct session *s = session_get(all, sub->session);
-        if (!sub->live)
-            continue; /* its question is on the way and will be answered for itself */
+        if (!sub->live || !is_meant(s, m))
+            continue; /* not live: its question is on the way and will be answered for itself */
         hub_sub_drop(all, sub, false);
         if (s != NULL && frame != NULL)
             (void)net_send(all->net, s->conn, frame);

@@ -225,7 +225,7 @@ static void on_timer(void *ctx)
         ping(s);
         return;
     }
-    if (!s->heard) {
+    if (!s->heard && !s->paused) { /* paused: its pong may lie unread in the socket */
         session_close(s, SESSION_END_NO_PONG);
         return;
     }
@@ -239,7 +239,7 @@ static void on_timer(void *ctx)
 
 static void take_message(struct session *s, struct bytes last)
 {
-    if (s->partial.count == 0) {
+    if (s->partial.count == 0 && !s->partial.failed) {
         session_frame(s, last);
         return;
     }

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,14 +23,14 @@
 #include <cmocka.h>
 
 /* A test program need not use all of it. */
-#define STAGE_FN            static __attribute__((unused))
-#define STAGE_STEPS_MAX     5000
-#define STAGE_IDLE_STEPS    12
-#define STAGE_CLIENTS_MAX   8
-#define STAGE_IN_BYTES_MAX  (256u << 10)
-#define STAGE_SECRET        "0123456789abcdef0123456789abcdef"
-#define STAGE_EPOCH         "e.g1"
-#define STAGE_CONNECT       "{\"id\":1,\"connect\":{}}"
+#define STAGE_FN           static __attribute__((unused))
+#define STAGE_STEPS_MAX    5000
+#define STAGE_IDLE_STEPS   12
+#define STAGE_CLIENTS_MAX  8
+#define STAGE_IN_BYTES_MAX (256u << 10)
+#define STAGE_SECRET       "0123456789abcdef0123456789abcdef"
+#define STAGE_EPOCH        "e.g1"
+#define STAGE_CONNECT      "{\"id\":1,\"connect\":{}}"
 
 struct client {
     int fd; /* 0 = none */
@@ -214,6 +215,7 @@ STAGE_FN struct client *client_open_narrow(int receive_bytes)
     if (receive_bytes > 0)
         assert_int_equal(setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof(int)), 0);
     assert_int_equal(connect(c->fd, (struct sockaddr *)&to, sizeof(to)), 0);
+    assert_int_equal(setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)), 0);
     assert_int_equal(fcntl(c->fd, F_SETFL, O_NONBLOCK), 0);
     UNTIL(stage.opened > before);
     return c;
@@ -463,8 +465,7 @@ STAGE_FN void stage_make(const char *more, const char *still_more)
     stage.engine = engine_at(0);
     stage.net = net_make(stage.engine, stage.config);
     stage.desk = command_desk_make(stage.engine, stage.config);
-    stage.sessions =
-        sessions_make(stage.engine, stage.net, stage.auth, stage.desk, stage.config);
+    stage.sessions = sessions_make(stage.engine, stage.net, stage.auth, stage.desk, stage.config);
     assert_non_null(stage.sessions);
     engine_listen(stage.engine, PORT_TALK, stage_record, NULL);
     assert_int_equal(net_listen_open("127.0.0.1:0", &stage.listen_fd, 1, &stage.port, &message),
@@ -485,7 +486,8 @@ STAGE_FN int tear_down(void **state)
     (void)state;
     for (uint32_t i = 0; i < stage.clients_count; i++)
         client_close(&stage_clients[i]);
-    UNTIL(stage.sessions->slots.used_count == 0);
+    for (int i = 0; i < STAGE_STEPS_MAX && stage.sessions->slots.used_count > 0; i++)
+        engine_step(stage.engine, 2);
     bool clean = stage.sessions->subs.used_count == 0 && stage.sessions->channels.used_count == 0 &&
                  diag_gauge_sum(DIAG_G_sessions) == 0 && diag_gauge_sum(DIAG_G_subscriptions) == 0;
     while (stage.first != NULL) {

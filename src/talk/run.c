@@ -816,5 +816,7 @@ void run_drain(struct talk *t)
             run_finish_later(c, r, RUN_END_FAILED, "interrupted", NULL, false);
         else
             run_cancel_reply(r);
+        if (r->st == RUN_ST_THINKING)
+            run_enter(r, RUN_ST_QUEUED); /* nobody waits for it any more */
     }
 }

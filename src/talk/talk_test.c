@@ -111,9 +111,7 @@ typedef bool matcher(const struct msg *m, const void *want);
 /* Takes the first recorded message that fits; those before it stay. Fails after WAIT_S. */
 static struct msg *await(matcher *fits, const void *want, const char *what)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += WAIT_S;
+    struct timespec until = {.tv_sec = wall_now_ms() / 1000 + WAIT_S};
     pthread_mutex_lock(&stage.lock);
     for (;;) {
         struct msg *before = NULL;
