@@ -61,7 +61,8 @@ class Raw:
         key = base64.b64encode(os.urandom(16)).decode()
         self.writer.write((f"GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
                            "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-                           f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n").encode())
+                           f"Sec-WebSocket-Key: {key}\r\n"
+                           "Sec-WebSocket-Version: 13\r\n\r\n").encode())
         await self.reader.readuntil(b"\r\n\r\n")
         self.number = 0
         return self
@@ -244,7 +245,8 @@ async def nginx_stream(port, text):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = json.dumps({"model": "words", "stream": True,
                        "messages": [{"role": "user", "content": text}]}).encode()
-    writer.write((f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    writer.write(("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+                  f"Content-Length: {len(body)}\r\n"
                   "Content-Type: application/json\r\nConnection: close\r\n\r\n").encode() + body)
     while await reader.read(65536):
         pass
@@ -307,7 +309,8 @@ def main():
     parser.add_argument("--streams", type=int, default=100)
     parser.add_argument("--rate", type=int, default=20)
     options = parser.parse_args()
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().split("\n")
+    cpu = Path("/proc/cpuinfo").read_text().split("\n")
+    model = next((line.split(":")[1].strip() for line in cpu
                   if line.startswith("model name")), "?")
     print(f"{time.strftime('%Y-%m-%d')}, {model}, {os.cpu_count()} cores\n")
     print("| what | kith | floor | ratio |\n| --- | --- | --- | --- |")

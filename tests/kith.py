@@ -1,6 +1,7 @@
 """kith: the server under test as a process, and small honest clients for it.
 
-Server   starts `kith serve` on a free port with its own data_dir; kill() is kill -9, stop() SIGTERM.
+Server   starts `kith serve` on a free port with its own data_dir; kill() is kill -9, stop() is
+         SIGTERM.
 Live     one WebSocket that speaks the Centrifuge JSON protocol; every push is kept in order.
 Http     POST /kith/v1/<command> with the same bodies.
 

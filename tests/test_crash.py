@@ -109,8 +109,8 @@ class Sender:
                     self.send(key)
                 key = (self.chance.choice(self.convs), uuid.uuid4().hex)
                 text = self.chance.choice(self.TEXTS).format(key[1])
-                options = self.chance.choice([{}, {}, {"answer": False},
-                                              {"during_run": "cancel"}])
+                options = self.chance.choice([{}] * 4 + [{"answer": False}] * 3 +
+                                             [{"during_run": "cancel"}])
                 self.sent[key] = (text, options)
                 self.fuse.tick()
                 self.send(key)

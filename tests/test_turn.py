@@ -174,14 +174,15 @@ def test_refusals_are_data(live):
 
 
 def test_forbidden_terms_on_both_sides(make_server, upstream):
-    server = make_server({"safety.terms.0.term": "purple elephant", "safety.terms.0.category": "zoo",
-                          "safety.terms.0.side": "both"})
+    server = make_server({"safety.terms.0.term": "purple elephant",
+                          "safety.terms.0.category": "zoo", "safety.terms.0.side": "both"})
     live = Live(server)
     conv = live.create()
     live.subscribe(conv)
     refused = live.send(conv, "about the Purple   Elephant")
     assert refused["reason"]["code"] == "blocked" and refused["reason"]["category"] == "zoo"
-    upstream.script("say it", [{"text": "look, a pur"}, {"text": "ple ele"}, {"text": "phant here"}])
+    upstream.script("say it", [{"text": "look, a pur"}, {"text": "ple ele"},
+                               {"text": "phant here"}])
     out = live.send(conv, "say it")
     final = live.final(conv, out["run"])
     assert final["status"] == "blocked" and final["why"] == "zoo"

@@ -50,7 +50,7 @@ struct api_conn {
     bool chunked;
     bool is_key; /* an API key: `as` in the body names the user */
     bool identified;
-    bool may;                  /* the key's scopes hold this command */
+    bool may; /* the key's scopes hold this command */
     enum command command;
     uint64_t body_left;
     struct http1_chunked chunks;

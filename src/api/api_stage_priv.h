@@ -77,7 +77,7 @@ STAGE_FN void stage_idle(void)
         engine_step(stage.engine, 0);
 }
 
-/* --- the place of talk ------------------------------------------------------------------------- */
+/* --- the place of talk ------------------------------------------------------------------------ */
 
 STAGE_FN void stage_record(void *ctx, struct msg *m)
 {
@@ -117,7 +117,7 @@ STAGE_FN void expect_quiet(void)
         fail_msg("talk was told something of kind %u", stage.first->kind);
 }
 
-/* --- clients ----------------------------------------------------------------------------------- */
+/* --- clients ---------------------------------------------------------------------------------- */
 
 STAGE_FN struct client *client_open(void)
 {
@@ -294,7 +294,7 @@ STAGE_FN const char *bearer_of(const char *user, int64_t ago_ms)
     return text;
 }
 
-/* --- making ------------------------------------------------------------------------------------ */
+/* --- making ----------------------------------------------------------------------------------- */
 
 STAGE_FN void stage_make(const char *more)
 {

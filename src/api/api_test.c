@@ -6,7 +6,7 @@
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" \
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
-/* --- health ------------------------------------------------------------------------------------ */
+/* --- health ----------------------------------------------------------------------------------- */
 
 static void healthz_is_ok_as_long_as_it_answers(void **state)
 {
@@ -60,7 +60,7 @@ static void a_build_without_a_page_says_so_at_the_root_only(void **state)
     assert_int_equal(get(c, "/../etc/passwd", ""), 404);
 }
 
-/* --- methods ----------------------------------------------------------------------------------- */
+/* --- methods ---------------------------------------------------------------------------------- */
 
 struct method {
     const char *method;
@@ -113,7 +113,7 @@ static void a_head_has_the_length_and_no_body(void **state)
     assert_string_equal(c->body, "ok\n");
 }
 
-/* --- commands ---------------------------------------------------------------------------------- */
+/* --- commands --------------------------------------------------------------------------------- */
 
 static void a_command_is_asked_for_its_user_and_answered(void **state)
 {
@@ -352,7 +352,7 @@ static void who_asks_too_fast_is_told_when_to_come_again(void **state)
     assert_null(header(c, "Connection"));
 }
 
-/* --- bodies ------------------------------------------------------------------------------------ */
+/* --- bodies ----------------------------------------------------------------------------------- */
 
 static void a_body_over_the_limit_is_413(void **state)
 {
@@ -450,7 +450,7 @@ static void who_asks_to_continue_is_told_to(void **state)
     expect_end(c);
 }
 
-/* --- the connection ---------------------------------------------------------------------------- */
+/* --- the connection --------------------------------------------------------------------------- */
 
 static void pipelined_requests_are_answered_in_order(void **state)
 {
@@ -626,7 +626,7 @@ static void freeing_the_room_in_the_middle_of_everything_leaks_nothing(void **st
         api_make(stage.engine, stage.net, stage.sessions, stage.auth, stage.desk, stage.config);
 }
 
-/* --- the upgrade ------------------------------------------------------------------------------- */
+/* --- the upgrade ------------------------------------------------------------------------------ */
 
 static int upgrade(struct client *c, const char *headers)
 {

@@ -105,7 +105,7 @@ static bool upgrade(struct api_conn *c, const struct http1_request *r)
     char accept[29];
     char head[256];
     struct api *a = c->api;
-    if (!r->upgrade_websocket ||
+    if (!r->upgrade_websocket || !bytes_is(r->method, "GET") ||
         ws_accept_make(http1_header_get(r, "Sec-WebSocket-Key"), accept) != ERR_OK) {
         c->keep_alive = false;
         conn_error(c, 400, 107, NULL, bytes_of("this path takes a WebSocket upgrade"), 0);

@@ -301,7 +301,8 @@ static void *engine_thread(void *ctx)
     struct engine *e = ctx;
     char name[16];
     (void)snprintf(name, sizeof(name), "engine%" PRIu32, e->index); /* fits: ENGINES_MAX is 64 */
-    (void)pthread_setname_np(pthread_self(), name);                 /* a name is a courtesy */
+    if (e->index > 0) /* main's thread bears the name of the process; a name is a courtesy */
+        (void)pthread_setname_np(pthread_self(), name);
     diag_thread_init(name);
     engine_of_thread = e;
     while (!atomic_load(&engines_stopping))

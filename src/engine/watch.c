@@ -40,6 +40,10 @@ void watch_change(struct engine *e, struct watch *w, uint32_t wants)
         return;
     w->wants = (uint16_t)wants;
     int failed = watch_control(e, w, EPOLL_CTL_MOD);
+    /* A library may have closed the descriptor and got its number again for a new one, within one
+     * call: the kernel forgot the old one then. */
+    if (failed != 0 && errno == ENOENT)
+        failed = watch_control(e, w, EPOLL_CTL_ADD);
     CHECK(failed == 0);
 }
 

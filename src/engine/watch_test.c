@@ -152,6 +152,24 @@ static void a_reused_descriptor_gets_no_event_of_its_predecessor(void **state)
     pair_close(&s[1]);
 }
 
+static void a_descriptor_replaced_behind_our_back_is_watched_again(void **state)
+{
+    (void)state;
+    struct seen s = {0};
+    pair_open(&s);
+    assert_int_equal(watch_set(engine, &s.watch, s.fds[0], ENGINE_READ, note, &s), ERR_OK);
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    assert_int_equal(dup2(fds[0], s.fds[0]), s.fds[0]); /* closes the watched one */
+    watch_change(engine, &s.watch, ENGINE_WRITE);
+    engine_step(engine, 0);
+    assert_int_equal(s.calls, 1);
+    assert_int_equal(s.events, ENGINE_WRITE);
+    pair_close(&s);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void watching_a_file_fails_and_says_so(void **state)
 {
     (void)state;
@@ -172,6 +190,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_hangup_is_told_although_nothing_is_wanted, make, unmake),
         cmocka_unit_test_setup_teardown(a_reused_descriptor_gets_no_event_of_its_predecessor, make,
                                         unmake),
+        cmocka_unit_test_setup_teardown(a_descriptor_replaced_behind_our_back_is_watched_again,
+                                        make, unmake),
         cmocka_unit_test_setup_teardown(watching_a_file_fails_and_says_so, make, unmake),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -722,6 +722,12 @@ static void a_deleted_conversation_is_gone_at_once(void **state)
     assert_int_equal(finally(w, delete_op("ada")), JOURNAL_GONE);
     assert_int_equal(finally(w, say_op("c_1", "ada", "m_3", "", NULL)), JOURNAL_GONE);
     assert_int_equal(finally(w, finish_op("c_1", "r1", 1)), JOURNAL_GONE);
+    struct journal_conv_load *l = OP(CONV_LOAD, journal_conv_load);
+    l->conv = an_id("c_1");
+    assert_int_equal(finally(w, l), JOURNAL_GONE);
+    struct journal_path *p = OP(PATH, journal_path);
+    p->conv = an_id("c_1");
+    assert_int_equal(finally(w, p), JOURNAL_GONE);
     struct journal_run_get *g = OP(RUN_GET, journal_run_get);
     g->run = an_id("r1");
     assert_int_equal(finally(w, g), JOURNAL_GONE);

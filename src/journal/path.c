@@ -338,9 +338,9 @@ static bool page_is_done(const struct page *p)
     const struct graph *g = &p->graph;
     if (g->seen_all)
         return true;
-    if (p->is_cut) /* the one too many is the parent of the oldest: its children came after it */
-        return !p->with_siblings || g->seen_from <= g->nodes[p->nodes[p->count - 1]].mentioned;
-    return p->at == ROOT && !p->with_siblings;
+    if (p->is_cut) /* the one too many is the oldest's parent, and its children came after it */
+        return true;
+    return p->at == ROOT && !p->with_siblings; /* roots may stand anywhere */
 }
 
 static enum err page_find(struct page *p, struct reader *r, int64_t key, const struct id *from,

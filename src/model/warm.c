@@ -1,5 +1,5 @@
-/* Reads the default persona's beginning into the local model before anybody talks to it, so that the
- * first person does not wait for some hundred tokens that are the same for everybody. */
+/* Reads the default persona's beginning into the local model before anybody talks to it, so that
+ * the first person does not wait for some hundred tokens that are the same for everybody. */
 #include "diag/diag.h"
 #include "model/model_priv.h"
 

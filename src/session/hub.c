@@ -145,8 +145,8 @@ static void tell_unsubscribed(struct sessions *all, const struct channel_key *ke
     engine_post(home, &m->msg);
 }
 
-/* `tell`: its home counts it, and has to hear that it is gone. One that is not live yet is told when
- * its answer comes and finds nobody. */
+/* `tell`: its home counts it, and has to hear that it is gone. One that is not live yet is told
+ * when its answer comes and finds nobody. */
 void hub_sub_drop(struct sessions *all, struct sub *sub, bool tell)
 {
     struct session *s = session_get(all, sub->session);
@@ -186,7 +186,8 @@ void hub_result(struct buf *b, const struct bus_subscribed *m)
     json_object_close(b);
 }
 
-/* Whatever is sent may end the session, and all its subscriptions with it: `sub` is looked at before. */
+/* Whatever is sent may end the session, and all its subscriptions with it: `sub` is looked at
+ * before. */
 static void answer_client(struct session *s, struct sub *sub, const struct bus_subscribed *m)
 {
     struct buf b;

@@ -76,7 +76,7 @@ STAGE_FN void stage_idle(void)
         engine_step(stage.engine, 0);
 }
 
-/* --- the place of talk ------------------------------------------------------------------------- */
+/* --- the place of talk ------------------------------------------------------------------------ */
 
 STAGE_FN void stage_record(void *ctx, struct msg *m)
 {
@@ -196,7 +196,7 @@ STAGE_FN void publish(struct channel_key key, uint64_t offset, const char *json,
     engine_post(stage.engine, &p->msg);
 }
 
-/* --- clients ----------------------------------------------------------------------------------- */
+/* --- clients ---------------------------------------------------------------------------------- */
 
 /* A small receive buffer where asked, so that output blocks early. */
 STAGE_FN struct client *client_open_narrow(int receive_bytes)
@@ -366,7 +366,7 @@ STAGE_FN void client_close(struct client *c)
     c->fd = 0;
 }
 
-/* --- people ------------------------------------------------------------------------------------ */
+/* --- people ----------------------------------------------------------------------------------- */
 
 /* A token of `user`, made `ago_ms` ago; valid until the next call. */
 STAGE_FN const char *token_of(const char *user, int64_t ago_ms)
@@ -425,7 +425,7 @@ STAGE_FN struct session *session_only(void)
     return s;
 }
 
-/* --- making ------------------------------------------------------------------------------------ */
+/* --- making ----------------------------------------------------------------------------------- */
 
 STAGE_FN void stage_on_accept(void *ctx, struct handle conn, const struct net_address *from)
 {

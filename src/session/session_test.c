@@ -8,7 +8,7 @@
     "{\"id\":2,\"error\":{\"code\":100,\"message\":\"unsubscribed before the answer came\"," \
     "\"temporary\":true}}"
 
-/* --- connect ----------------------------------------------------------------------------------- */
+/* --- connect ---------------------------------------------------------------------------------- */
 
 static void a_guest_gets_a_name_a_token_and_its_inbox(void **state)
 {
@@ -296,7 +296,7 @@ static void a_token_that_ran_out_closes_3005_after_a_grace(void **state)
     expect_close(c, 3005, "connection expired");
 }
 
-/* --- commands ---------------------------------------------------------------------------------- */
+/* --- commands --------------------------------------------------------------------------------- */
 
 static void an_rpc_is_a_command_of_this_user(void **state)
 {
@@ -541,7 +541,7 @@ static void who_asks_too_fast_is_told_so(void **state)
     expect_part(c, "{\"id\":7,\"rpc\"");
 }
 
-/* --- subscriptions ----------------------------------------------------------------------------- */
+/* --- subscriptions ---------------------------------------------------------------------------- */
 
 static void a_subscription_is_asked_for_and_answered(void **state)
 {
@@ -726,7 +726,7 @@ static void the_last_one_to_go_takes_the_channel_along(void **state)
     assert_int_equal(stage.sessions->channels.used_count, 0);
 }
 
-/* --- publications ------------------------------------------------------------------------------ */
+/* --- publications ----------------------------------------------------------------------------- */
 
 static void publications_come_once_to_each_subscriber_and_in_order(void **state)
 {
@@ -948,7 +948,7 @@ static void who_does_not_read_at_all_is_cut_off_and_counted(void **state)
     expect_unsubscribe("conv:" CONV);
 }
 
-/* --- frames ------------------------------------------------------------------------------------ */
+/* --- frames ----------------------------------------------------------------------------------- */
 
 static void a_message_in_any_pieces_is_the_same_message(void **state)
 {
@@ -1045,7 +1045,7 @@ static void a_piece_that_was_lost_ends_the_session(void **state)
     expect_close(c, 3004, "internal server error");
 }
 
-/* --- time -------------------------------------------------------------------------------------- */
+/* --- time ------------------------------------------------------------------------------------- */
 
 static void pings_go_out_and_any_sign_of_life_is_a_pong(void **state)
 {
@@ -1138,7 +1138,7 @@ static void a_drain_closes_everybody_with_3001_and_lets_nobody_in(void **state)
     assert_int_equal(stage.opened, COUNT + 1);
 }
 
-/* --- states ------------------------------------------------------------------------------------ */
+/* --- states ----------------------------------------------------------------------------------- */
 
 static void every_state_may_go_to_gone_and_none_comes_back(void **state)
 {

@@ -253,7 +253,8 @@ static void cid_remember(struct conv *c, const struct id *cid)
 }
 
 /* The model may be asked while the message is being committed; what it says is held until the
- * commit is known. Not for what may be a repetition, and not when somebody else is being answered. */
+ * commit is known. Not for what may be a repetition, and not when somebody else is being
+ * answered. */
 static void begin_early(struct conv *c, struct work *w, const struct journal_append *op)
 {
     const struct bus_command *m = work_command(w);

@@ -1,8 +1,8 @@
 /* The inside of talk: a conversation, a run, a unit of work that waits for the journal, an inbox.
  *
  * Order: writes of one conversation go through its *lane*, one at a time. So the parent of a
- * message is decided when everything before it is committed or refused, and offsets are published in order.
- * Reads go past the lane. */
+ * message is decided when everything before it is committed or refused, and offsets are published
+ * in order. Reads go past the lane. */
 #ifndef TALK_TALK_PRIV_H
 #define TALK_TALK_PRIV_H
 

@@ -1,5 +1,6 @@
 /* Conversations from the mailbox to the log and back: a real engine, the mem journal, and this test
- * in place of the sessions and of reply. Covers ask.c, conv.c, run.c, send.c, userbox.c, watch.c. */
+ * in place of the sessions and of reply. Covers ask.c, conv.c, run.c, send.c, userbox.c, watch.c.
+ */
 #include "talk/talk.h"
 
 #include "base/mem.h"
@@ -104,7 +105,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* --- waiting for what was said ----------------------------------------------------------------- */
+/* --- waiting for what was said ---------------------------------------------------------------- */
 
 typedef bool matcher(const struct msg *m, const void *want);
 
@@ -185,7 +186,7 @@ static uint64_t expect_event(const struct id *conv, const char *text)
     return offset;
 }
 
-/* --- asking ------------------------------------------------------------------------------------ */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 static struct who who_of(const char *user)
 {
@@ -321,7 +322,7 @@ static struct bus_command *send_new(const char *user, const struct id *conv, con
     return m;
 }
 
-/* --- playing reply ----------------------------------------------------------------------------- */
+/* --- playing reply ---------------------------------------------------------------------------- */
 
 static struct bus_run_start *await_start(void)
 {
@@ -354,7 +355,7 @@ static void end(struct handle run, enum run_end how, const char *why)
     engine_post(engine_at(0), &m->msg);
 }
 
-/* --- the tests --------------------------------------------------------------------------------- */
+/* --- the tests -------------------------------------------------------------------------------- */
 
 static void an_ordinary_turn_is_two_events(void **state)
 {
