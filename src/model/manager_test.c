@@ -117,6 +117,44 @@ static void it_starts_and_answers(void **state)
     assert_null(strstr(notes, "KITH_"));
 }
 
+static bool was_asked(const char *text)
+{
+    assert_int_equal(stage_http(pool()->local_port, "/requests", NULL), 200);
+    return strstr((const char *)stage->http_body.at, text) != NULL;
+}
+
+/* warm.c */
+static void the_persona_is_read_before_anybody_talks(void **state)
+{
+    static const struct config_example example = {"ping", "pong"};
+    static const struct config_persona persona = {.id = "p",
+                                                  .name = "P",
+                                                  .prompt = "You are kept warm.",
+                                                  .examples = &example,
+                                                  .examples_count = 1};
+    (void)state;
+    stage->config.personas = &persona;
+    stage->config.personas_count = 1;
+    start("{}");
+    until_word("");
+    STAGE_UNTIL(was_asked("You are kept warm."));
+    assert_true(was_asked("\"max_tokens\": 1"));
+    assert_true(was_asked("pong"));
+}
+
+static void nobody_waits_behind_the_warming(void **state)
+{
+    static const struct config_persona persona = {.id = "p", .name = "P", .prompt = "[[hang]]"};
+    (void)state;
+    stage->config.personas = &persona;
+    stage->config.personas_count = 1;
+    start("{}");
+    struct asked *a = stage_ask("[[words:3]]"); /* it waits already: nothing is warmed */
+    stage_until_end(a);
+    assert_int_equal(a->end.end, MODEL_END_OK);
+    assert_false(was_asked("[[hang]]"));
+}
+
 static void while_it_loads_requests_wait_visibly(void **state)
 {
     (void)state;
@@ -330,6 +368,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make, unmake)
     const struct CMUnitTest tests[] = {
         TEST(it_starts_and_answers),
+        TEST(the_persona_is_read_before_anybody_talks),
+        TEST(nobody_waits_behind_the_warming),
         TEST(while_it_loads_requests_wait_visibly),
         TEST(exits_that_cannot_be_cured_send_everybody_away),
         TEST(a_damaged_model_is_told),
