@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAIN_SETS_MAX    256
@@ -302,6 +303,7 @@ static int serve(void)
 {
     uint16_t port = 0;
     int signal_fd = signals_prepare();
+    (void)umask(077); /* what is said here is nobody else's business */
     (void)mallopt(M_ARENA_MAX, 4);
     descriptors_raise();
     mem_cap_set((uint64_t)main_state.config->memory_bytes_max);

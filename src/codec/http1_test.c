@@ -72,12 +72,12 @@ static void a_plain_request_is_read(void **state)
     assert_int_equal(r->headers_count, 3);
     assert_true(bytes_is(r->headers[1].name, "X-Odd"));
     assert_true(bytes_is(http1_header_get(r, "x-oDD"), "two words"));
-    assert_true(bytes_is(http1_header_get(decoded(HEAD "AZ: v\r\n\r\n"), "az"), "v"));
-    r = decoded("GET /a/b?x=1&y=%20 HTTP/1.1\r\nHost: h\r\nX: y\r\nEmpty:\r\n\r\nbody");
     assert_non_null(http1_header_get(r, "empty").at);
     assert_int_equal(http1_header_get(r, "empty").count, 0);
     assert_null(http1_header_get(r, "absent").at);
     assert_true(bytes_is(bytes_make(r->method.at + r->head_bytes, 4), "body"));
+    r = decoded(HEAD "AZ: v\r\n\r\n");
+    assert_true(bytes_is(http1_header_get(r, "az"), "v"));
 }
 
 static void bodies_have_a_length_or_chunks(void **state)

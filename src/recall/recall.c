@@ -66,23 +66,27 @@ static bool copy_text(struct arena *a, struct bytes from, struct bytes *out)
     return true;
 }
 
-/* One stored message as a turn. A payload that cannot be read is left out and said in the log. */
-static bool read_turn(struct arena *a, const struct path_message *m, struct recall_turn *out)
+/* One stored message as a turn. ERR_NOT_FOUND: there is nothing to show, because it is only promised,
+ * or its payload cannot be read, which is said in the log. ERR_FULL: no memory; a message that is
+ * left out for that would be a gap that nobody sees. */
+static enum err read_turn(struct arena *a, const struct path_message *m, struct recall_turn *out)
 {
     struct json *root = NULL;
     struct bytes kind;
     struct bytes text;
     if (m->payload == NULL)
-        return false;
-    if (json_parse(a, blob_bytes(m->payload), (struct json_limits){0, 0}, &root, NULL) != ERR_OK ||
-        !json_get_text(json_get(root, "by"), "kind", &kind) ||
+        return ERR_NOT_FOUND;
+    enum err err = json_parse(a, blob_bytes(m->payload), (struct json_limits){0, 0}, &root, NULL);
+    if (err == ERR_FULL)
+        return err;
+    if (err != ERR_OK || !json_get_text(json_get(root, "by"), "kind", &kind) ||
         !json_get_text(root, "text", &text)) {
         diag_log(DIAG_ERROR, "prompt_message_unreadable", "offset=%llu",
                  (unsigned long long)m->offset);
-        return false;
+        return ERR_NOT_FOUND;
     }
     out->by_user = bytes_is(kind, "user");
-    return copy_text(a, text, &out->text);
+    return copy_text(a, text, &out->text) ? ERR_OK : ERR_FULL;
 }
 
 static enum err read_turns(struct recall_ready *r, const struct slot *s,
@@ -94,8 +98,10 @@ static enum err read_turns(struct recall_ready *r, const struct slot *s,
         return ERR_FULL;
     w->turns_count = 0;
     for (size_t i = 0; i < count; i++) {
-        if (read_turn(&r->arena, &path->messages[i], &turns[w->turns_count]))
-            w->turns_count++;
+        enum err err = read_turn(&r->arena, &path->messages[i], &turns[w->turns_count]);
+        if (err == ERR_FULL)
+            return err;
+        w->turns_count += err == ERR_OK;
     }
     if (s->question != NULL) {
         turns[w->turns_count].by_user = true;

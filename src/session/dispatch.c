@@ -60,6 +60,8 @@ static void on_subscribe(struct session *s, const struct cf_command *c)
         session_reply_error(s, c->id, 102, "unknown channel", false);
     else if (parsed == HUB_DENIED)
         session_reply_error(s, c->id, 103, "permission denied", false);
+    else if (c->has_filter)
+        session_reply_error(s, c->id, 107, "tf: filters are not available", false);
     else if (c->type != 0)
         session_reply_error(s, c->id, 108, "this type of subscription is not available", false);
     else if (!too_fast(s, &who, c->id)) {

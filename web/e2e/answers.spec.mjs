@@ -108,7 +108,7 @@ test('each way the model fails has a sentence of its own, and Again', async () =
   const seen = new Set();
   for (const text of ['Fail with 500', 'Fail with an event', 'Fail by a cut']) {
     await say(page, text);
-    await ended(page, 'failed');
+    await page.locator('.turn.last[data-status="failed"]').waitFor({ timeout: 60_000 });
     assert.equal(await page.locator('.turn.last .note').getByRole('button', { name: 'Again' }).count(), 1);
     seen.add(await page.locator('.turn.last .note p').innerText());
   }
@@ -180,7 +180,7 @@ test('what another tab adds is unread in the list, with a mark while it is writt
   await one.locator('.welcome h1').waitFor();
   s.up.open('background');
   await two.locator('.days .new').waitFor();
-  assert.equal(await two.locator('.days .pulse').count(), 0);
+  await two.locator('.days .pulse').waitFor({ state: 'detached' });
   assert.match(await two.title(), /^\(1\)/);
   await two.locator(`.days a[href="${hash}"]`).click();
   await two.locator('.mark-line.fresh').waitFor();

@@ -33,8 +33,10 @@ export async function startUpstream(port = 0) {
     let body = '';
     for await (const part of req) body += part;
     const wanted = JSON.parse(body);
-    const last = wanted.messages?.findLast((m) => m.role === 'user');
-    const said = typeof last?.content === 'string' ? last.content : (last?.content ?? []).map((c) => c.text ?? '').join('');
+    const plain = (m) => (typeof m.content === 'string' ? m.content : (m.content ?? []).map((c) => c.text ?? '').join(''));
+    const texts = (wanted.messages ?? []).filter((m) => m.role === 'user').map(plain);
+    /* A server that is to go on with an answer may say so in words of its own, behind the question. */
+    const said = (/^Go on exactly where/.test(texts.at(-1) ?? '') ? texts.at(-2) : texts.at(-1)) ?? '';
     const list = scripts.get(said.trim());
     const steps = (list && list.length > 1 ? list.shift() : list?.[0]) ?? [{ say: `You wrote ${said.trim().split(/\s+/).length} words. I have read every one of them.` }];
     requests.push({ said, messages: wanted.messages, model: wanted.model });
