@@ -81,7 +81,7 @@ GEN          := $(B)/gen
 # Beside build/kith, so that every variant finds ../tools and ../.deps in the same way.
 BINARY       := $(B)/kith$(if $(filter-out release,$(VARIANT)),-$(VARIANT))
 
-.PHONY: help deps deps-run deps-bench build page run test unit unit-programs fuzz-programs e2e \
+.PHONY: help deps deps-run deps-bench build page run test unit unit-programs fuzz-programs bench-programs e2e \
         e2e-web e2e-model tidy format san fuzz bench install clean FORCE
 .DEFAULT_GOAL := build
 
@@ -207,7 +207,7 @@ e2e e2e-web e2e-model: build
 	$(Q)$(RUN_TESTS) --binary $(BINARY) $@
 
 # ThreadSanitizer where threads meet; AddressSanitizer everywhere.
-TSAN_ROOMS := engine bus journal
+TSAN_ROOMS := engine bus net diag journal
 SAN_E2E    ?= 1
 san:
 	$(Q)$(MAKE) --no-print-directory VARIANT=asan $(if $(filter 1,$(SAN_E2E)),build) unit-programs fuzz-programs
@@ -232,8 +232,17 @@ run: deps-run
 	$(Q)$(PYTHON) tools/models.py fetch chat || tools/no_model.sh
 	$(Q)exec $(BINARY) serve $(ARGS)
 
+BENCHES := $(patsubst bench/%.c,$(O)/bench/%,$(sort $(wildcard bench/*.c)))
+
+bench-programs: $(BENCHES)
+
+$(O)/bench/%: bench/%.c $(LIBRARY)
+	@mkdir -p $(@D)
+	@echo '  LINK  $@'
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(LIBRARY) $(LIBS)
+
 bench: deps-bench
-	$(Q)$(MAKE) --no-print-directory build
+	$(Q)$(MAKE) --no-print-directory build bench-programs
 	$(Q)if [ -f bench/run.py ]; then $(PYTHON) bench/run.py $(ARGS); \
 	    else echo 'bench/run.py is not in this tree'; exit 1; fi
 

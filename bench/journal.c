@@ -68,7 +68,7 @@ static struct id id_of(const char *prefix, uint64_t number)
 static void disk_run(const char *folder, struct figures *f)
 {
     static int64_t samples[FSYNCS];
-    char path[4096];
+    char path[8192];
     char block[4096];
     memset(block, 'x', sizeof(block));
     (void)snprintf(path, sizeof(path), "%s/fsync", folder);
@@ -183,7 +183,13 @@ static void answer_take(void *ctx, struct msg *m)
     msg_free(m);
 }
 
-static void journal_run(const char *folder, int seconds, struct figures *f)
+static void flown(struct bench *b)
+{
+    while (b->flying > 0)
+        engine_step(b->engine, -1);
+}
+
+static void journal_start(struct bench *b, const char *folder)
 {
     char text[512] = "";
     struct buf message;
@@ -191,42 +197,58 @@ static void journal_run(const char *folder, int seconds, struct figures *f)
                        .journal_pending_max = 20000,
                        .store = "sqlite",
                        .data_dir = folder};
-    struct bench b = {.engine = engine_at(0), .app = id_of("a_", 1), .text = blob_new(TEXT_BYTES)};
-    b.samples = mem_new(sizeof(*b.samples) * SAMPLES_MAX);
-    CHECK(name_parse(bytes_of("u_01HZX7Q2M8S5V9K3T6W4YB1CDE"), &b.user) == ERR_OK);
-    CHECK(name_parse(bytes_of("node-1"), &b.node) == ERR_OK);
-    memset(b.text->at, 'x', TEXT_BYTES);
-    b.text->count = TEXT_BYTES;
     buf_init_fixed(&message, text, sizeof(text) - 1);
-    engine_listen(b.engine, PORT_TALK, answer_take, &b);
-    if (journal_open(&c, &b.journal, &message) != ERR_OK) {
+    engine_listen(b->engine, PORT_TALK, answer_take, b);
+    if (journal_open(&c, &b->journal, &message) != ERR_OK) {
         (void)fprintf(stderr, "%s\n", text);
         exit(1);
     }
     for (uint32_t i = 0; i < CONVS; i++)
-        conv_ask(&b, i);
-    while (b.flying > 0)
-        engine_step(b.engine, -1);
-    uint64_t ops = b.answered;
+        conv_ask(b, i);
+    flown(b);
+}
+
+static void bench_init(struct bench *b)
+{
+    *b =
+        (struct bench){.engine = engine_at(0), .app = id_of("a_", 1), .text = blob_new(TEXT_BYTES)};
+    b->samples = mem_new(sizeof(*b->samples) * SAMPLES_MAX);
+    CHECK(b->text != NULL);
+    CHECK(b->samples != NULL);
+    CHECK(name_parse(bytes_of("u_01HZX7Q2M8S5V9K3T6W4YB1CDE"), &b->user) == ERR_OK);
+    CHECK(name_parse(bytes_of("node-1"), &b->node) == ERR_OK);
+    memset(b->text->at, 'x', TEXT_BYTES);
+    b->text->count = TEXT_BYTES;
+    b->samples_count = SAMPLES_MAX; /* nothing is sampled yet */
+}
+
+static void bench_fini(struct bench *b)
+{
+    blob_unref(&b->text);
+    mem_free(b->samples);
+}
+
+/* One slice; answers the operations of a commit in it. */
+static uint64_t journal_slice(struct bench *b, int64_t slice_ms, struct figures *f)
+{
+    uint64_t ops = b->answered;
     uint64_t commits = diag_counter_sum(DIAG_C_journal_commits);
-    b.samples_count = 0;
     struct mono began = mono_now();
     double cpu = cpu_now();
+    b->ends = false;
     for (int i = 0; i < FLYING; i++)
-        say_ask(&b);
-    while (mono_since_ms(began, mono_now()) < seconds * 1000)
-        engine_step(b.engine, -1);
-    f->seconds = (double)(mono_now().ns - began.ns) / 1e9;
-    f->cpu_seconds = cpu_now() - cpu;
-    f->ops = b.answered - ops;
-    f->commits = diag_counter_sum(DIAG_C_journal_commits) - commits;
-    percentiles(b.samples, b.samples_count, f);
-    b.ends = true;
-    while (b.flying > 0)
-        engine_step(b.engine, -1);
-    journal_close(&b.journal);
-    blob_unref(&b.text);
-    mem_free(b.samples);
+        say_ask(b);
+    while (mono_since_ms(began, mono_now()) < slice_ms)
+        engine_step(b->engine, -1);
+    f->seconds += (double)(mono_now().ns - began.ns) / 1e9;
+    f->cpu_seconds += cpu_now() - cpu;
+    ops = b->answered - ops;
+    commits = diag_counter_sum(DIAG_C_journal_commits) - commits;
+    f->ops += ops;
+    f->commits += commits;
+    b->ends = true;
+    flown(b);
+    return (ops + commits / 2) / commits;
 }
 
 /* --- a bare loop over the same tables --------------------------------------------------------- */
@@ -250,6 +272,8 @@ struct bare_loop {
     sqlite3 *db;
     sqlite3_stmt *statements[BARES];
     uint64_t tops[CONVS + 1];
+    uint64_t said;
+    uint64_t ended;
     char text[TEXT_BYTES];
 };
 
@@ -344,47 +368,45 @@ static void plain(sqlite3 *db, const char *text)
 
 static void bare_open(struct bare_loop *l, const char *folder)
 {
-    char path[4096];
+    char path[8192];
     (void)snprintf(path, sizeof(path), "%s/kith.db", folder);
     CHECK(sqlite3_open_v2(path, &l->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) ==
           SQLITE_OK);
     plain(l->db, "pragma synchronous=full; pragma temp_store=memory; pragma cache_size=-32768;"
-                 "delete from events; delete from cids; delete from runs;"
-                 "pragma wal_checkpoint(truncate);");
+                 "pragma wal_autocheckpoint=4000;");
     for (int i = 0; i < BARES; i++)
         CHECK(sqlite3_prepare_v3(l->db, bare_texts[i], -1, SQLITE_PREPARE_PERSISTENT,
                                  &l->statements[i], NULL) == SQLITE_OK);
     memset(l->text, 'x', sizeof(l->text));
 }
 
-/* `commit_ops` half turns a commit: first messages, then the ends of as many. */
-static void bare_run(const char *folder, int seconds, uint64_t commit_ops, struct figures *f)
+static void bare_close(struct bare_loop *l)
 {
-    struct bare_loop *l = mem_new_zero(sizeof(*l));
-    uint64_t said = 0;
-    uint64_t ended = 0;
-    CHECK(l != NULL);
-    bare_open(l, folder);
+    for (int i = 0; i < BARES; i++)
+        (void)sqlite3_finalize(l->statements[i]);
+    CHECK(sqlite3_close(l->db) == SQLITE_OK);
+}
+
+/* `commit_ops` half turns a commit: messages, and the ends of those that are old enough. */
+static void bare_slice(struct bare_loop *l, int64_t slice_ms, uint64_t commit_ops,
+                       struct figures *f)
+{
     struct mono began = mono_now();
     double cpu = cpu_now();
-    while (mono_since_ms(began, mono_now()) < seconds * 1000) {
+    while (mono_since_ms(began, mono_now()) < slice_ms) {
         plain(l->db, "begin immediate");
         for (uint64_t i = 0; i < commit_ops; i++) {
-            if (said - ended >= FLYING || (i % 2 == 1 && said > ended))
-                bare_end(l, ended++);
+            if (l->said - l->ended >= FLYING || (i % 2 == 1 && l->said > l->ended))
+                bare_end(l, l->ended++);
             else
-                bare_say(l, said++);
+                bare_say(l, l->said++);
         }
         plain(l->db, "commit");
         f->commits++;
         f->ops += commit_ops;
     }
-    f->seconds = (double)(mono_now().ns - began.ns) / 1e9;
-    f->cpu_seconds = cpu_now() - cpu;
-    for (int i = 0; i < BARES; i++)
-        (void)sqlite3_finalize(l->statements[i]);
-    CHECK(sqlite3_close(l->db) == SQLITE_OK);
-    mem_free(l);
+    f->seconds += (double)(mono_now().ns - began.ns) / 1e9;
+    f->cpu_seconds += cpu_now() - cpu;
 }
 
 /* --- the table -------------------------------------------------------------------------------- */
@@ -400,27 +422,60 @@ static void line(const char *name, const struct figures *f)
 static void folder_empty(const char *folder)
 {
     static const char *const names[] = {"kith.db", "kith.db-wal", "kith.db-shm", "reserve", "lock"};
-    char path[4096];
+    char path[8192];
     for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
         (void)snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
         (void)unlink(path);
     }
 }
 
+/* Slices of both in turn, so that a neighbour's load falls on both. */
+static void compare(const char *ours_folder, const char *bare_folder, int seconds,
+                    struct figures *ours, struct figures *bare)
+{
+    struct bench b;
+    struct bare_loop *l = mem_new_zero(sizeof(*l));
+    CHECK(l != NULL);
+    bench_init(&b);
+    journal_start(&b, bare_folder); /* the tables and conversations for the bare loop */
+    journal_close(&b.journal);
+    bare_open(l, bare_folder);
+    journal_start(&b, ours_folder);
+    b.samples_count = 0;
+    for (int i = 0; i < seconds; i++) {
+        uint64_t commit_ops = journal_slice(&b, 1000, ours);
+        bare_slice(l, 1000, commit_ops, bare);
+    }
+    percentiles(b.samples, b.samples_count, ours);
+    journal_close(&b.journal);
+    bare_close(l);
+    bench_fini(&b);
+    mem_free(l);
+}
+
+static void folder_make(char out[4096], const char *folder, const char *name)
+{
+    (void)snprintf(out, 4096, "%s/%s", folder, name);
+    (void)mkdir(out, 0700); /* it may be there */
+    folder_empty(out);
+}
+
 int main(int count, char **words)
 {
     const char *folder = count > 1 ? words[1] : "build/bench-journal";
-    int seconds = count > 2 ? atoi(words[2]) : 5;
+    int seconds = count > 2 ? atoi(words[2]) : 10;
+    char ours_folder[4096];
+    char bare_folder[4096];
     struct figures disk = {0};
     struct figures ours = {0};
     struct figures bare = {0};
     diag_init("error");
     CHECK(engines_make(1, 7) == ERR_OK);
     (void)mkdir(folder, 0700); /* it may be there */
-    folder_empty(folder);
+    folder_make(ours_folder, folder, "journal");
+    folder_make(bare_folder, folder, "bare");
     disk_run(folder, &disk);
-    journal_run(folder, seconds, &ours);
-    bare_run(folder, seconds, (ours.ops + ours.commits / 2) / ours.commits, &bare);
+    compare(ours_folder, bare_folder, seconds, &ours, &bare);
     (void)printf("%-22s %10s %10s %8s %10s %9s %9s\n", "", "ops/s", "commits/s", "ops/c",
                  "cpu us/op", "p50 ms", "p99 ms");
     line("fdatasync of 4 KiB", &disk);
@@ -431,7 +486,10 @@ int main(int count, char **words)
                  ours.cpu_seconds / (double)ours.ops / (bare.cpu_seconds / (double)bare.ops), "",
                  (double)ours.p99_ns / (double)disk.p99_ns);
     engines_free();
-    folder_empty(folder);
+    folder_empty(ours_folder);
+    folder_empty(bare_folder);
+    (void)rmdir(ours_folder);
+    (void)rmdir(bare_folder);
     (void)rmdir(folder);
     return 0;
 }

@@ -2,7 +2,6 @@
  * up, runs the engines, drains on SIGTERM. Roles decide which rooms start. */
 #include "api/api.h"
 #include "auth/auth.h"
-#include "base/mem.h"
 #include "bus/messages.h"
 #include "command/command.h"
 #include "config/config.h"
@@ -306,7 +305,6 @@ static int serve(void)
     (void)umask(077); /* what is said here is nobody else's business */
     (void)mallopt(M_ARENA_MAX, 4);
     descriptors_raise();
-    mem_cap_set((uint64_t)main_state.config->memory_bytes_max);
     if (signal_fd < 0 || engines_make(engines_wanted(main_state.config), 0) != ERR_OK) {
         (void)fprintf(stderr, "kith: cannot make the event loops\n");
         return EXIT_FAILURE;

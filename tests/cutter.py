@@ -5,8 +5,8 @@
         line.arm()          from now on each connection breaks after some pieces from the server
         line.done.wait(60)  it broke 20 times
 
-A connection breaks with a reset after 1 to 8 pieces, or when nothing came for QUIET_S: so it breaks in
-the handshake, behind the replies, and between deltas.
+A connection breaks with a reset after 1 to 8 pieces, or when nothing came for QUIET_S: so it
+breaks in the handshake, behind the replies, and between deltas.
 """
 import asyncio
 import random

@@ -686,7 +686,7 @@ def test_deltas_are_left_out_for_a_slow_reader_who_loses_nothing_else(make_serve
     assert lazy.ask("ping")["ping"] == {}
 
 
-# --- HTTP ------------------------------------------------------------------------------------------
+# --- HTTP ----------------------------------------------------------------------------------------
 
 def get(path, method="GET", more="", version="1.1"):
     return f"{method} {path} HTTP/{version}\r\nHost: x\r\n{more}\r\n"
@@ -706,7 +706,8 @@ def test_methods_and_paths(server):
     assert status == 200 and headers["content-length"] == "3" and line.have == b""
     line.write(get("/healthz?x=1"))
     assert line.answer()[0] == 200
-    for method, path, allowed in [("POST", "/healthz", "GET, HEAD"), ("PUT", "/metrics", "GET, HEAD"),
+    for method, path, allowed in [("POST", "/healthz", "GET, HEAD"),
+                                  ("PUT", "/metrics", "GET, HEAD"),
                                   ("GET", "/kith/v1/conv.list", "POST"),
                                   ("DELETE", "/kith/v1/conv.list", "POST"),
                                   ("POST", "/connection/websocket", "GET, HEAD")]:
@@ -780,8 +781,8 @@ def test_bodies_in_chunks_and_expectations(server):
     line = Line(server)
     head = "POST /kith/v1/guest.create HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     line.write(head)
-    for piece in ("2\r\n", '{"', "\r\n5;ext=1\r\n", 'name"', "\r\n6\r", '\n:"Zo\u00eb', '\r\n2\r\n"}\r\n',
-                  "0\r\nTrailer: x\r\n\r\n"):
+    for piece in ("2\r\n", '{"', "\r\n5;ext=1\r\n", 'name"', "\r\n6\r", '\n:"Zo\u00eb',
+                  '\r\n2\r\n"}\r\n', "0\r\nTrailer: x\r\n\r\n"):
         line.write(piece)
     status, _, body = line.answer()
     assert status == 200, body

@@ -1,4 +1,4 @@
-"""The command line, the configuration, one process per folder and port, and what the log never says."""
+"""The command line, the configuration, one process per folder and port, what no log line says."""
 import json
 import os
 import re
@@ -66,8 +66,9 @@ def test_wrong_settings_name_where_they_come_from(tmp_path):
     assert done.returncode == 2 and "none.yaml" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["serve", "--set"], ["serve", "--port", "1"],
-                                       ["check", "-c"], ["check", "--set", "nonsense"]], ids=str)
+@pytest.mark.parametrize("arguments", [
+    [], ["nonsense"], ["serve", "--set"], ["serve", "--port", "1"], ["check", "-c"],
+    ["check", "--set", "nonsense"]], ids=str)
 def test_bad_usage_is_status_2_and_says_how(arguments):
     done = kith(*arguments)
     assert done.returncode == 2 and done.stdout == "" and done.stderr
@@ -145,7 +146,8 @@ def test_a_short_secret_is_a_warning_and_never_shown(tmp_path):
     done = kith("check", "--set", "auth.hs256_secret=tiny-secret")
     assert done.returncode == 0 and "warning" in done.stderr and "32" in done.stderr
     assert "tiny-secret" not in done.stderr + done.stdout
-    done = kith("show", "--set", "auth.hs256_secret=tiny-secret", "--set", "auth.api_keys.0=tiny-key")
+    done = kith("show", "--set", "auth.hs256_secret=tiny-secret",
+                "--set", "auth.api_keys.0=tiny-key")
     assert "tiny" not in done.stdout
 
 
@@ -242,7 +244,7 @@ def test_guests_survive_a_restart(make_server):
     assert again.user == live.user and again.rpc("conv.list")["items"][0]["id"] == conv
 
 
-# --- the log -----------------------------------------------------------------------------------------
+# --- the log -------------------------------------------------------------------------------------
 
 def test_the_log_holds_no_text_token_or_key(make_server, upstream, tmp_path):
     """At log.level=debug, with everything going through that must not be there."""

@@ -69,7 +69,7 @@ def test_the_log_is_on_the_disk_before_anybody_is_told(make_server, tmp_path):
         told = seen.index("told")
         assert "log" in seen[:told], "somebody was told before the log was written"
         written = seen.index("log")
-        assert "synced" in seen[written:told], "the log was written, but not synced, when it was told"
+        assert "synced" in seen[written:told], "the log was not on the disk when it was told"
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_a_stopped_writer_stops_acknowledgements_and_nothing_else(paused, upstre
 
 
 def test_an_end_that_cannot_be_stored_shows_and_waits(paused, upstream):
-    """The answer is ready, the store is not: everybody sees all of the text, and the end follows."""
+    """The answer is ready, the store is not: all of the text is shown, and the end follows."""
     live = Live(paused)
     conv = live.create()
     live.subscribe(conv)

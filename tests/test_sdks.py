@@ -1,5 +1,6 @@
-"""One answer over a line that breaks twenty times, followed to its end by three client libraries."""
+"""One answer over a line that breaks twenty times, followed to its end by three libraries."""
 import asyncio
+import contextlib
 import json
 import subprocess
 import threading
@@ -196,7 +197,8 @@ class Follower(centrifuge.SubscriptionEventHandler, centrifuge.ClientEventHandle
             except centrifuge.ReplyError as error:
                 assert error.temporary, error
             except centrifuge.CentrifugeError:
-                await asyncio.sleep(0)
+                with contextlib.suppress(centrifuge.CentrifugeError):
+                    await self.client.ready()
 
     async def follow(self, url, token, text):
         self.client = centrifuge.Client(url, events=self, token=token, proxy=None,

@@ -434,6 +434,14 @@ void command_post(const struct who *who, const struct address *from, enum comman
     post(bus_home_conv(id_bytes(&args->conv)), who, from, command, args, asked_ns);
 }
 
+bool command_memory_is_short(const struct config *c)
+{
+    if (c->memory_bytes_max == 0 || mem_used_bytes() <= (uint64_t)c->memory_bytes_max)
+        return false;
+    DIAG_COUNT(memory_refused);
+    return true;
+}
+
 enum err command_submit(struct command_desk *d, const struct who *who, const struct address *from,
                         enum command command, struct bytes json, struct command_refusal *no)
 {
@@ -444,6 +452,12 @@ enum err command_submit(struct command_desk *d, const struct who *who, const str
     if (who->user.count == 0 && !who->insecure) {
         (void)refuse(no, 103, NULL, "this command needs a user; an API key names one with `as`");
         return ERR_DENIED;
+    }
+    if (command_memory_is_short(d->config)) {
+        (void)refuse(no, 111, NULL, "the server is short of memory; ask again in a moment");
+        no->temporary = true;
+        no->retry_ms = 1000;
+        return ERR_FULL;
     }
     if (!command_may_hurry(d, who, &retry_ms)) {
         (void)refuse(no, 111, NULL, "too many commands; ask again in a moment");

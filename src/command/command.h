@@ -47,6 +47,10 @@ enum err command_submit(struct command_desk *d, const struct who *who, const str
                         enum command command, struct bytes json, struct command_refusal *no)
     MUST_USE;
 
+/* True, and counted, while kith's own structures hold more than limits.memory: what is new is
+ * refused, what runs goes on. */
+bool command_memory_is_short(const struct config *c);
+
 /* The rate limit alone, for what is no command of the table (subscribe, history). */
 bool command_may_hurry(struct command_desk *d, const struct who *who, int64_t *retry_ms_out);
 

@@ -138,7 +138,7 @@ static void local_model_and_kit_are_built_in(void **state)
     assert_string_equal(l.config->models[0].model, CONFIG_LOCAL_MODEL_NAME);
     assert_true(l.config->models[0].local);
     assert_int_equal(l.config->models[0].concurrency, l.config->local_slots);
-    assert_int_equal(l.config->models[0].context_tokens, 3072);
+    assert_int_equal(l.config->models[0].context_tokens, 1536);
     assert_int_equal(l.config->personas_count, 1);
     assert_string_equal(l.config->personas[0].id, "p_default");
     assert_string_equal(l.config->personas[0].name, "Kit");

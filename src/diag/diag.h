@@ -40,6 +40,7 @@
     X(ws_bad, "WebSocket sessions closed for a protocol error")                     \
     X(commands, "Centrifuge commands decoded")                                      \
     X(commands_waiting, "commands that waited for an earlier one's answer")         \
+    X(memory_refused, "commands and sessions refused: limits.memory")               \
     X(commands_limited, "commands refused: user too fast")                          \
     X(session_slow, "sessions closed as slow (3008)")                               \
     X(session_no_pong, "sessions closed: no pong (3012)")                           \

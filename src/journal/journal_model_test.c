@@ -841,10 +841,7 @@ static void the_journal_is_its_model(void **state)
     model.now_ms = 1000000;
     for (int i = 0; i < CONVS; i++)
         (void)snprintf(model.convs[i].id, 16, "none%d", i);
-    char text[64];
-    (void)snprintf(text, sizeof(text), "KITH_SEED=%llu", (unsigned long long)seed);
-    (void)write(STDOUT_FILENO, text, strlen(text));
-    (void)write(STDOUT_FILENO, "\n", 1);
+    print_message("KITH_SEED=%llu\n", (unsigned long long)seed);
     for (int i = 0; i < STEPS; i++)
         step(*state, &model);
 }

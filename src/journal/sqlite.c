@@ -30,7 +30,7 @@
 
 #define PATH_BYTES_MAX    4096
 #define BUSY_TIMEOUT_MS   5000
-#define CHECKPOINT_PAGES  1000
+#define CHECKPOINT_PAGES  4000
 #define RESTART_PAGES     16384
 #define RESERVE_BYTES     (4 << 20)
 #define SCRATCH_BYTES_MAX (512u << 20)

@@ -90,6 +90,14 @@ static void pause_wait(struct writer *w)
 static void health_set(struct writer *w)
 {
     atomic_store(&w->journal->healthy, !w->broken && !w->low);
+    if (w->broken)
+        diag_condition_set(DIAG_COND_STORE, "store_broken",
+                           "The store cannot be written (data_dir); see the log. Reading goes on.");
+    else if (w->low)
+        diag_condition_set(DIAG_COND_STORE, "store_full",
+                           "The disk of data_dir is full; messages are refused until there is room.");
+    else
+        diag_condition_set(DIAG_COND_STORE, NULL, NULL);
 }
 
 static void recover_try(struct writer *w)

@@ -289,6 +289,8 @@ void net_listen_stop(struct net *n)
     if (!n->listening || n->listen_stopping)
         return;
     n->listen_stopping = true;
+    timer_clear(n->engine, &n->listen_pause);
+    watch_change(n->engine, &n->listen_watch, 0); /* the end of the turn takes the last ones */
     engine_at_turn_end(n->engine, &n->hook);
 }
 

@@ -193,6 +193,35 @@ static void a_stalled_reader_is_closed_as_slow(void **state)
     close(fd);
 }
 
+static void patience_begins_when_something_waits(void **state)
+{
+    (void)state;
+    static const uint8_t piece[4096];
+    int fd;
+    int full[2];
+    struct host *h = client_open(&fd);
+    const struct conn *c = pool_get(&stage.net->conns, h->conn);
+    assert_true(net_send_copy(stage.net, h->conn, bytes_of("progress")));
+    engine_step(stage.engine, 0);
+    /* A socket that takes nothing at all stands in for the connection's. */
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, full), 0);
+    while (send(full[0], piece, sizeof(piece), MSG_NOSIGNAL) > 0) {
+    }
+    assert_int_equal(dup2(full[0], c->watch.fd), c->watch.fd);
+    engine_clock_skip(100000);
+    engine_step(stage.engine, 0);
+    assert_true(net_send_copy(stage.net, h->conn, bytes_of("waits")));
+    for (int i = 0; i < 3; i++)
+        engine_step(stage.engine, 1);
+    assert_int_equal(h->closes, 0);
+    engine_clock_skip(30001);
+    UNTIL(h->closes == 1);
+    assert_int_equal(h->why, NET_SLOW);
+    close(full[0]);
+    close(full[1]);
+    close(fd);
+}
+
 static void the_owner_hears_when_the_queue_has_drained(void **state)
 {
     (void)state;
@@ -248,6 +277,7 @@ int main(void)
         TEST(much_in_one_turn_is_no_fault_of_a_fast_reader),
         TEST(one_blob_may_be_larger_than_the_limit),
         TEST(a_stalled_reader_is_closed_as_slow),
+        TEST(patience_begins_when_something_waits),
         TEST(the_owner_hears_when_the_queue_has_drained),
         TEST(no_memory_for_an_answer_ends_the_connection),
     };

@@ -66,9 +66,9 @@ static bool copy_text(struct arena *a, struct bytes from, struct bytes *out)
     return true;
 }
 
-/* One stored message as a turn. ERR_NOT_FOUND: there is nothing to show, because it is only promised,
- * or its payload cannot be read, which is said in the log. ERR_FULL: no memory; a message that is
- * left out for that would be a gap that nobody sees. */
+/* One stored message as a turn. ERR_NOT_FOUND: there is nothing to show, because it is only
+ * promised, or its payload cannot be read, which is said in the log. ERR_FULL: no memory; a message
+ * that is left out for that would be a gap that nobody sees. */
 static enum err read_turn(struct arena *a, const struct path_message *m, struct recall_turn *out)
 {
     struct json *root = NULL;

@@ -125,7 +125,7 @@ static int measure(void **state)
     return 0;
 }
 
-/* --- a conversation ---------------------------------------------------------------------------- */
+/* --- a conversation --------------------------------------------------------------------------- */
 
 static struct id id_of(const char *text)
 {
@@ -165,8 +165,8 @@ static void create(const char *conv)
     write_down(o);
 }
 
-/* A message with this payload in conversation c; with `promised`, the one who says it is promised an
- * answer of that id. */
+/* A message with this payload in conversation c; unless `promised` is empty, an answer of that id is
+ * promised. */
 static void append(const char *msg, const char *parent, const char *payload, const char *promised)
 {
     struct journal_append *o = JOURNAL_NEW(APPEND, journal_append, PORT_MAIN);
@@ -215,7 +215,7 @@ static void talk_a_little(void)
     say("m3", "m2", "user", "c");
 }
 
-/* --- asking ------------------------------------------------------------------------------------ */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 static struct recall_ask ask_of(const char *from)
 {
@@ -251,7 +251,7 @@ static void expect_prompt(const struct recall_ready *r, const char *text)
     assert_string_equal(is, text);
 }
 
-/* --- the tests --------------------------------------------------------------------------------- */
+/* --- the tests -------------------------------------------------------------------------------- */
 
 static void the_path_is_shown_in_order(void **state)
 {
@@ -446,7 +446,7 @@ static void old_turns_go_where_the_models_window_is_small(void **state)
     assert_int_equal(stage.ready->messages[1].text.count, 4000);
 }
 
-/* --- faults ------------------------------------------------------------------------------------ */
+/* --- faults ----------------------------------------------------------------------------------- */
 
 /* The answer of a store to the first question of the room, made up. It is in the mailbox before the
  * real one, which finds nobody then. */

@@ -118,7 +118,8 @@ static bool turn_say(struct turn *t, struct bytes text, struct blob *reasoning, 
 {
     const struct config *c = t->reply->config;
     struct buf released;
-    size_t room = (size_t)c->run_text_bytes_max - t->text_bytes;
+    size_t most = (size_t)c->run_text_bytes_max;
+    size_t room = most > t->text_bytes ? most - t->text_bytes : 0; /* kept text may be over it */
     bool over = text.count > room;
     if (over)
         text.count = utf8_prefix(text, room);
@@ -324,8 +325,10 @@ void reply_free(struct reply **rp)
     if (r == NULL)
         return;
     for (struct turn *t = pool_next(&r->turns, &index, &h); t != NULL;
-         t = pool_next(&r->turns, &index, &h))
+         t = pool_next(&r->turns, &index, &h)) {
+        timer_clear(r->engine, &t->time_limit);
         text_hold_fini(&t->hold);
+    }
     pool_fini(&r->turns);
     map_fini(&r->by_run);
     mem_free(r);

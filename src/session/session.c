@@ -429,7 +429,8 @@ static void take(void *ctx, struct msg *m)
 bool session_open(struct sessions *all, struct handle conn)
 {
     struct handle self;
-    struct session *s = all->draining ? NULL : pool_new(&all->slots, &self);
+    bool room = !all->draining && !command_memory_is_short(all->config);
+    struct session *s = room ? pool_new(&all->slots, &self) : NULL;
     if (s == NULL)
         return false;
     s->all = all;
@@ -484,11 +485,13 @@ void sessions_free(struct sessions **sp)
         return;
     for (struct session *s = pool_next(&all->slots, &index, &h); s != NULL;
          s = pool_next(&all->slots, &index, &h)) {
+        timer_clear(all->engine, &s->timer);
         mem_free(s->person);
         blob_unref(&s->token);
         blob_unref(&s->backlog);
         buf_fini(&s->partial);
     }
+    timer_clear(all->engine, &all->drain_timer);
     pool_fini(&all->slots);
     pool_fini(&all->subs);
     pool_fini(&all->channels);

@@ -1138,6 +1138,31 @@ static void a_drain_closes_everybody_with_3001_and_lets_nobody_in(void **state)
     assert_int_equal(stage.opened, COUNT + 1);
 }
 
+/* In the middle of a drain. Whoever is freed after it clears timers of its own. */
+static void freeing_the_room_with_people_in_it_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    (void)client_open();
+    struct client *c = client_connected();
+    client_subscribe(c, 2, CONV, 0);
+    client_say(c, "{\"id\":3,\"subscribe\":{\"channel\":\"conv:c_2\"}}");
+    msg_free(&take_subscribe("conv:c_2")->msg);
+    client_frame(c, WS_TEXT, bytes_of("{\"id\":4,"));
+    struct bus_drain *d = BUS_NEW(DRAIN, bus_drain, PORT_SESSION);
+    engine_post(stage.engine, &d->msg);
+    stage_idle();
+    assert_true(timer_is_set(&stage.sessions->drain_timer));
+    assert_int_equal(stage.sessions->slots.used_count, 1); /* the first has left */
+    sessions_free(&stage.sessions);
+    assert_null(stage.sessions);
+    sessions_free(&stage.sessions);
+    net_free(&stage.net);
+    DIAG_GAUGE_BY(sessions, -1); /* they count what lives, and nobody was told to end */
+    DIAG_GAUGE_BY(subscriptions, -3);
+    stage.net = net_make(stage.engine, stage.config);
+    stage.sessions = sessions_make(stage.engine, stage.net, stage.auth, stage.desk, stage.config);
+}
+
 /* --- states ----------------------------------------------------------------------------------- */
 
 static void every_state_may_go_to_gone_and_none_comes_back(void **state)
@@ -1228,6 +1253,7 @@ int main(void)
         PLAY(no_pong_in_time_closes_3012),
         PLAY_ON(set_up_narrow, who_is_not_read_is_not_blamed_for_silence),
         PLAY(a_drain_closes_everybody_with_3001_and_lets_nobody_in),
+        PLAY(freeing_the_room_with_people_in_it_leaves_nothing_behind),
         cmocka_unit_test(every_state_may_go_to_gone_and_none_comes_back),
         cmocka_unit_test(every_end_has_a_reason_that_is_no_json),
     };

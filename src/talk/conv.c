@@ -499,6 +499,8 @@ void conv_free_all(struct talk *t)
     struct handle h;
     for (struct run *r = pool_next(&t->runs, &index, &h); r != NULL;
          r = pool_next(&t->runs, &index, &h)) {
+        timer_clear(t->engine, &r->delta);
+        timer_clear(t->engine, &r->checkpoint);
         buf_fini(&r->text);
         blob_unref(&r->kept);
         blob_unref(&r->context);
@@ -507,6 +509,7 @@ void conv_free_all(struct talk *t)
     index = 0;
     for (struct conv *c = pool_next(&t->convs, &index, &h); c != NULL;
          c = pool_next(&t->convs, &index, &h)) {
+        timer_clear(t->engine, &c->tick);
         blob_unref(&c->row.title);
         blob_unref(&c->row.meta);
         mem_free(c->members);

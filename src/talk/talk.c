@@ -276,6 +276,7 @@ void talk_free(struct talk **tp)
         return;
     for (struct work *w = pool_next(&t->works, &index, &h); w != NULL;
          w = pool_next(&t->works, &index, &h)) {
+        timer_clear(t->engine, &w->retry);
         if (w->m != NULL)
             msg_free(w->m);
         blob_unref(&w->kept);

@@ -71,8 +71,10 @@ void userbox_free_all(struct talk *t)
     uint32_t index = 0;
     struct handle h;
     for (struct userbox *i = pool_next(&t->inboxes, &index, &h); i != NULL;
-         i = pool_next(&t->inboxes, &index, &h))
+         i = pool_next(&t->inboxes, &index, &h)) {
+        timer_clear(t->engine, &i->idle);
         events_drop(i);
+    }
 }
 
 static void add_recovered(const struct userbox *i, uint64_t after, struct buf *out)

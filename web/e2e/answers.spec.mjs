@@ -16,7 +16,7 @@ function mainTasks({ traceEvents }) {
 
 const paragraphs = (n, word = 'word') => Array.from({ length: n }, (_, i) => `Paragraph ${i + 1}: ${`${word} `.repeat(30)}`).join('\n\n');
 
-test('an answer streams, ends, and names its model in its details', async () => {
+test('an answer streams, ends, and names its model in its details', { timeout: 120_000 }, async () => {
   s.up.script('Tell me of tides', [{ say: 'The **moon** pulls' }, { wait: 'tides' }, { say: ' at the sea.' }]);
   const v = await s.visitor();
   const page = await v.open();
@@ -36,7 +36,7 @@ test('an answer streams, ends, and names its model in its details', async () => 
   await v.close();
 });
 
-test('a reload in mid-answer is back at the exact character, and Stop works', async () => {
+test('a reload in mid-answer is back at the exact character, and Stop works', { timeout: 120_000 }, async () => {
   s.up.script('A long story', [{ say: 'Once upon a time there was' }, { wait: 'story' }, { say: ' an end.' }]);
   const v = await s.visitor();
   const page = await v.open();
@@ -58,7 +58,7 @@ test('a reload in mid-answer is back at the exact character, and Stop works', as
   await v.close();
 });
 
-test('Stop shows within a frame, keeps the text, and Continue and Again are offered', async () => {
+test('Stop shows within a frame, keeps the text, and Continue and Again are offered', { timeout: 120_000 }, async () => {
   s.up.script('Count slowly', [{ say: 'One, two, three' }, { wait: 'never' }], [{ say: ', four.' }], [{ say: 'Anew.' }]);
   const v = await s.visitor();
   const page = await v.open();
@@ -81,7 +81,7 @@ test('Stop shows within a frame, keeps the text, and Continue and Again are offe
   await v.close();
 });
 
-test('an upstream that is cut leaves the partial text, in words, over a reload; Continue goes on', async () => {
+test('an upstream that is cut leaves the partial text, in words, over a reload; Continue goes on', { timeout: 120_000 }, async () => {
   s.up.script('Explain crop rotation', [{ say: 'Every plant takes something and leaves' }, { cut: true }], [{ say: ' something behind.' }]);
   const v = await s.visitor();
   const page = await v.open();
@@ -99,7 +99,7 @@ test('an upstream that is cut leaves the partial text, in words, over a reload; 
   await v.close();
 });
 
-test('each way the model fails has a sentence of its own, and Again', async () => {
+test('each way the model fails has a sentence of its own, and Again', { timeout: 120_000 }, async () => {
   s.up.script('Fail with 500', [{ status: 500 }], [{ status: 500 }], [{ status: 500 }]);
   s.up.script('Fail with an event', [{ say: 'Half a' }, { error: true }]);
   s.up.script('Fail by a cut', [{ say: 'Half a' }, { cut: true }]);
@@ -116,7 +116,7 @@ test('each way the model fails has a sentence of its own, and Again', async () =
   await v.close();
 });
 
-test('a crash in mid-answer ends it visibly, with the text that was shown', { skip: !process.env.KITH_BIN && 'needs KITH_BIN' }, async () => {
+test('a crash in mid-answer ends it visibly, with the text that was shown', { skip: !process.env.KITH_BIN && 'needs KITH_BIN', timeout: 120_000 }, async () => {
   s.up.script('Survive this', [{ say: paragraphs(6) }, { wait: 'never' }], [{ say: ' And on.' }]);
   const v = await s.visitor();
   const page = await v.open();
@@ -130,14 +130,14 @@ test('a crash in mid-answer ends it visibly, with the text that was shown', { sk
   await v.close();
 });
 
-test('two tabs and a phone show the same; stop, rename and delete in one show in all', async () => {
+test('two tabs and a phone show the same; stop, rename and delete in one show in all', { timeout: 120_000 }, async () => {
   s.up.script('For all to see', [{ say: 'Everybody sees' }, { wait: 'all' }, { say: ' this.' }, { wait: 'never' }]);
   const v = await s.visitor();
   const one = await v.open();
   await say(one, 'For all to see');
   const hash = new URL(one.url()).hash;
   const two = await v.open(hash);
-  await two.getByText('Everybody sees').waitFor();
+  await two.locator('.log').getByText('Everybody sees').waitFor();
   const at = (page) => page.evaluate(() => new Promise((resolve) => {
     const look = () => (document.body.textContent.includes('sees this.') ? resolve(performance.timeOrigin + performance.now()) : requestAnimationFrame(look));
     look();
@@ -164,7 +164,7 @@ test('two tabs and a phone show the same; stop, rename and delete in one show in
   await v.close();
 });
 
-test('what another tab adds is unread in the list, with a mark while it is written; opening lands on the line', async () => {
+test('what another tab adds is unread in the list, with a mark while it is written; opening lands on the line', { timeout: 120_000 }, async () => {
   s.up.script('Write in the background', [{ say: paragraphs(5) }, { wait: 'background' }, { say: '\n\nThe end.' }]);
   const v = await s.visitor();
   const one = await v.open();
@@ -191,7 +191,7 @@ test('what another tab adds is unread in the list, with a mark while it is writt
   await v.close();
 });
 
-test('one tick of the wheel ends following; the button leads back; the end moves nothing', async () => {
+test('one tick of the wheel ends following; the button leads back; the end moves nothing', { timeout: 120_000 }, async () => {
   s.up.script('A very long one', [{ say: paragraphs(12) }, { wait: 'more' }, { say: `\n\n${paragraphs(6, 'late')}` }, { wait: 'last' }, { say: '\n\nThe end.' }]);
   const v = await s.visitor();
   const page = await v.open();
@@ -224,7 +224,7 @@ test('one tick of the wheel ends following; the button leads back; the end moves
   await v.close();
 });
 
-test('the end of an answer moves nothing', async () => {
+test('the end of an answer moves nothing', { timeout: 120_000 }, async () => {
   s.up.script('A short one', [{ say: paragraphs(3) }, { wait: 'short' }]);
   const v = await s.visitor();
   const page = await v.open();
@@ -240,7 +240,7 @@ test('the end of an answer moves nothing', async () => {
   await v.close();
 });
 
-test('a 10,000-token answer causes no long task, and is painted at most once a frame', async () => {
+test('a 10,000-token answer causes no long task, and is painted at most once a frame', { timeout: 120_000 }, async () => {
   const body = Array.from({ length: 120 }, (_, i) => (i % 10 === 3 ? '```js\nconst a = 1; // some code\nfunction f(x) { return x * 2; }\n```' : i % 10 === 7 ? `- one thing\n- another **thing**\n- a third with \`code\`` : `Paragraph ${i}: ${'some words and **more** of them, '.repeat(9)}`)).join('\n\n');
   s.up.script('Ten thousand tokens', [{ say: body, by: 4, every: 0 }]);
   const v = await s.visitor();
@@ -267,7 +267,7 @@ test('a 10,000-token answer causes no long task, and is painted at most once a f
   await v.close();
 });
 
-test('an empty page greets; a missing conversation says so; opening is never blank for long', async () => {
+test('an empty page greets; a missing conversation says so; opening is never blank for long', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.open();
   await page.locator('.welcome h1').waitFor();
@@ -283,7 +283,7 @@ test('an empty page greets; a missing conversation says so; opening is never bla
   await v.close();
 });
 
-test('while no model can answer, the message waits visibly', async () => {
+test('while no model can answer, the message waits visibly', { timeout: 120_000 }, async () => {
   s.up.script('Is anybody there?', [{ wait: 'never' }]);
   const v = await s.visitor();
   v.line.back = (m) => (m.push?.pub?.data?.t === 'st' ? { push: { ...m.push, pub: { data: { ...m.push.pub.data, st: 'queued' } } } } : m);
@@ -294,7 +294,7 @@ test('while no model can answer, the message waits visibly', async () => {
   await v.close();
 });
 
-test('what is sent during an answer waits in the dock with its place, and can be called off', async () => {
+test('what is sent during an answer waits in the dock with its place, and can be called off', { timeout: 120_000 }, async () => {
   s.up.script('First thing', [{ say: 'Working' }, { wait: 'first' }]);
   const v = await s.visitor(PHONE);
   const page = await v.open();
@@ -312,7 +312,7 @@ test('what is sent during an answer waits in the dock with its place, and can be
   await v.close();
 });
 
-test('earlier messages come above, and what is in view stays within a pixel', async () => {
+test('earlier messages come above, and what is in view stays within a pixel', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.open();
   for (let i = 1; i <= 30; i++) {

@@ -10,7 +10,7 @@ afterEach(() => s.clean());
 
 const value = (page) => page.locator('#say').inputValue();
 
-test('Enter sends, Shift+Enter breaks, and neither while a word is being composed', async () => {
+test('Enter sends, Shift+Enter breaks, and neither while a word is being composed', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.open();
   await page.locator('#say').focus();
@@ -28,7 +28,7 @@ test('Enter sends, Shift+Enter breaks, and neither while a word is being compose
   await v.close();
 });
 
-test('a setting makes Ctrl+Enter send, here and in other tabs', async () => {
+test('a setting makes Ctrl+Enter send, here and in other tabs', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.open();
   await page.getByLabel('Settings').click();
@@ -46,7 +46,7 @@ test('a setting makes Ctrl+Enter send, here and in other tabs', async () => {
   await v.close();
 });
 
-test('on touch Enter breaks', async () => {
+test('on touch Enter breaks', { timeout: 120_000 }, async () => {
   const v = await s.visitor(PHONE);
   const page = await v.open();
   await page.locator('#say').fill('one');
@@ -55,7 +55,7 @@ test('on touch Enter breaks', async () => {
   await v.close();
 });
 
-test('the composer grows to 40 % of the height, then scrolls', async () => {
+test('the composer grows to 40 % of the height, then scrolls', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.open();
   await say(page, 'Hello');
@@ -69,7 +69,7 @@ test('the composer grows to 40 % of the height, then scrolls', async () => {
   await v.close();
 });
 
-test('a text over the limit is not sent, and says by how much', async () => {
+test('a text over the limit is not sent, and says by how much', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.open();
   await page.locator('.welcome h1').waitFor();
@@ -80,7 +80,7 @@ test('a text over the limit is not sent, and says by how much', async () => {
   await v.close();
 });
 
-test('everything by keyboard: skip link, palette, sheet, menu, dialogs give focus back', async () => {
+test('everything by keyboard: skip link, palette, sheet, menu, dialogs give focus back', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.open();
   await say(page, 'About otters');
@@ -137,7 +137,7 @@ test('everything by keyboard: skip link, palette, sheet, menu, dialogs give focu
   await v.close();
 });
 
-test('focus is never lost while tabbing through the page', async () => {
+test('focus is never lost while tabbing through the page', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.open();
   await say(page, 'Hello');
@@ -157,7 +157,7 @@ test('focus is never lost while tabbing through the page', async () => {
   await v.close();
 });
 
-test('on phones the list is a drawer: the rest is inert, Esc closes it, focus comes back', async () => {
+test('on phones the list is a drawer: the rest is inert, Esc closes it, focus comes back', { timeout: 120_000 }, async () => {
   const v = await s.visitor(PHONE);
   const page = await v.open();
   await page.locator('.bar .open').click();
@@ -170,7 +170,7 @@ test('on phones the list is a drawer: the rest is inert, Esc closes it, focus co
   await v.close();
 });
 
-test('those who listen: a log that is not live, turns with headings, one polite region', async () => {
+test('those who listen: a log that is not live, turns with headings, one polite region', { timeout: 120_000 }, async () => {
   s.up.script('Speak up', [{ say: 'I am speaking' }, { wait: 'speak' }, { say: ' now.' }]);
   const v = await s.visitor();
   const page = await v.open();
@@ -188,7 +188,7 @@ test('those who listen: a log that is not live, turns with headings, one polite 
   await v.close();
 });
 
-test('targets are at least 24 px, on touch 44', async () => {
+test('targets are at least 24 px, on touch 44', { timeout: 120_000 }, async () => {
   for (const [options, least] of [[undefined, 24], [PHONE, 44]]) {
     const v = await s.visitor(options);
     const page = await v.open();
@@ -203,7 +203,7 @@ test('targets are at least 24 px, on touch 44', async () => {
   }
 });
 
-test('copying: an answer as it was written, code as it is', async () => {
+test('copying: an answer as it was written, code as it is', { timeout: 120_000 }, async () => {
   s.up.script('Give me code', [{ say: 'Some **code**:\n\n```js\nlet x = 1;\n```' }]);
   const v = await s.visitor();
   await v.context.grantPermissions(['clipboard-read', 'clipboard-write']);
@@ -220,7 +220,7 @@ test('copying: an answer as it was written, code as it is', async () => {
   await v.close();
 });
 
-test('a theme is kept, and there before the first paint', async () => {
+test('a theme is kept, and there before the first paint', { timeout: 120_000 }, async () => {
   const v = await s.visitor({ viewport: { width: 1280, height: 800 }, colorScheme: 'light' });
   const page = await v.open();
   await page.getByLabel('Settings').click();

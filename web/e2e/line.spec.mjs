@@ -13,7 +13,7 @@ const send = async (page, text) => {
   await page.locator('.go[type="submit"]').click();
 };
 
-test('offline: a banner within a second, what is sent waits, and goes once and in order', async () => {
+test('offline: a banner within a second, what is sent waits, and goes once and in order', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.open();
   await say(page, 'Before the tunnel');
@@ -40,7 +40,7 @@ test('offline: a banner within a second, what is sent waits, and goes once and i
   await v.close();
 });
 
-test('a first message written without a line starts the conversation when it is back', async () => {
+test('a first message written without a line starts the conversation when it is back', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.open();
   await page.locator('.welcome h1').waitFor();
@@ -58,7 +58,7 @@ test('a first message written without a line starts the conversation when it is 
   await v.close();
 });
 
-test('a send whose answer was lost, over a reload too, is one message and one run', async () => {
+test('a send whose answer was lost, over a reload too, is one message and one run', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.open();
   await say(page, 'Hello');
@@ -91,7 +91,7 @@ const REFUSED = [
   ['blocked', undefined, /against the rules/], ['too_long', undefined, /too long/], ['closed', undefined, /closed/],
 ];
 for (const [code, retry_ms, words] of REFUSED) {
-  test(`refused as ${code}: says what happened and what to do`, async () => {
+  test(`refused as ${code}: says what happened and what to do`, { timeout: 120_000 }, async () => {
     const v = await s.visitor();
     const page = await v.open();
     await say(page, 'Hello');
@@ -123,7 +123,7 @@ for (const [code, retry_ms, words] of REFUSED) {
   });
 }
 
-test('refused for a while goes by itself', async () => {
+test('refused for a while goes by itself', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.open();
   await say(page, 'Hello');
@@ -140,7 +140,7 @@ test('refused for a while goes by itself', async () => {
   await v.close();
 });
 
-test('storage out of reach is said in its own words, and misuse offers Retry', async () => {
+test('storage out of reach is said in its own words, and misuse offers Retry', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.open();
   await say(page, 'Hello');
@@ -165,7 +165,7 @@ test('storage out of reach is said in its own words, and misuse offers Retry', a
   await v.close();
 });
 
-test('a draft is kept per conversation, over reload and switch, and is cleared in all tabs when sent', async () => {
+test('a draft is kept per conversation, over reload and switch, and is cleared in all tabs when sent', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.open();
   await say(page, 'First talk');
@@ -192,7 +192,7 @@ test('a draft is kept per conversation, over reload and switch, and is cleared i
   await v.close();
 });
 
-test('20 cuts in one answer end in exactly the final text', async () => {
+test('20 cuts in one answer end in exactly the final text', { timeout: 120_000 }, async () => {
   const text = Array.from({ length: 200 }, (_, i) => `w${i}`).join(' ');
   s.up.script('Cut me often', [{ say: text, by: 5, every: 25 }]);
   const v = await s.visitor();

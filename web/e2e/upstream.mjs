@@ -36,8 +36,10 @@ export async function startUpstream(port = 0) {
     const plain = (m) => (typeof m.content === 'string' ? m.content : (m.content ?? []).map((c) => c.text ?? '').join(''));
     const texts = (wanted.messages ?? []).filter((m) => m.role === 'user').map(plain);
     /* A server that is to go on with an answer may say so in words of its own, behind the question. */
-    const said = (/^Go on exactly where/.test(texts.at(-1) ?? '') ? texts.at(-2) : texts.at(-1)) ?? '';
-    const list = scripts.get(said.trim());
+    const whole = ((/^Go on exactly where/.test(texts.at(-1) ?? '') ? texts.at(-2) : texts.at(-1)) ?? '').trim();
+    /* Questions that were left without an answer may arrive as one. */
+    const said = scripts.has(whole) ? whole : whole.split('\n\n').at(-1);
+    const list = scripts.get(said);
     const steps = (list && list.length > 1 ? list.shift() : list?.[0]) ?? [{ say: `You wrote ${said.trim().split(/\s+/).length} words. I have read every one of them.` }];
     requests.push({ said, messages: wanted.messages, model: wanted.model });
     if (steps[0]?.status) {

@@ -37,7 +37,7 @@ const VIEWS = {
 
 for (const [width, height] of [[1280, 800], [768, 1024], [390, 844], [320, 640]]) {
   for (const colorScheme of ['light', 'dark']) {
-    test(`axe finds nothing at ${width} px, ${colorScheme}`, async () => {
+    test(`axe finds nothing at ${width} px, ${colorScheme}`, { timeout: 120_000 }, async () => {
       s.up.script('Everything', [{ say: EVERYTHING }]);
       s.up.script('Hold on', [{ say: 'Still writing' }, { wait: 'never' }]);
       s.up.script('Break off', [{ say: 'Half an answer' }, { cut: true }]);
@@ -61,7 +61,7 @@ for (const [width, height] of [[1280, 800], [768, 1024], [390, 844], [320, 640]]
   }
 }
 
-test('the policy is strict, nothing foreign is asked for, and the first view is light', async () => {
+test('the policy is strict, nothing foreign is asked for, and the first view is light', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
   const page = await v.context.newPage();
   const requests = [];
@@ -94,7 +94,7 @@ test('the policy is strict, nothing foreign is asked for, and the first view is 
   await v.close();
 });
 
-test('code, maths and an answer load later under the same policy', async () => {
+test('code, maths and an answer load later under the same policy', { timeout: 120_000 }, async () => {
   s.up.script('Colours and maths', [{ say: '```js\nlet x = 1;\n```\n\n$x^2$' }]);
   const v = await s.visitor();
   const page = await v.open();
@@ -106,7 +106,7 @@ test('code, maths and an answer load later under the same policy', async () => {
   await v.close();
 });
 
-test('forced colours, more contrast and less motion leave everything in reach', async () => {
+test('forced colours, more contrast and less motion leave everything in reach', { timeout: 120_000 }, async () => {
   for (const options of [{ forcedColors: 'active' }, { contrast: 'more' }, { reducedMotion: 'reduce' }]) {
     const v = await s.visitor({ viewport: { width: 1280, height: 800 }, ...options });
     const page = await v.open();

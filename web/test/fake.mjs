@@ -122,7 +122,7 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
     const messages = [];
     for (let id = r.parent; id; id = c.messages.get(id)?.parent ?? c.reserved.get(id) ?? null) {
       const m = c.messages.get(id);
-      if (m) messages.unshift({ role: m.by.kind === 'user' ? 'user' : 'assistant', content: m.text });
+      if (m && m.text !== '') messages.unshift({ role: m.by.kind === 'user' ? 'user' : 'assistant', content: m.text });
     }
     let finished;
     let usage;

@@ -12,7 +12,7 @@ function FirstWaits(): JSX.Element | null {
   return (
     <div class="log" role="log" aria-live="off" aria-label={words.transcript.log}>
       <h1 class="unseen">{words.list.untitled}</h1>
-      <article class="turn you">
+      <article class="turn you" data-out="first">
         <h2 class="unseen">{words.transcript.youState('', words.transcript.notSent)}</h2>
         <div class={held.failed ? 'pill held' : 'pill'}><p dir="auto">{held.text}</p></div>
         <div class="under">
