@@ -94,8 +94,9 @@ static void health_set(struct writer *w)
         diag_condition_set(DIAG_COND_STORE, "store_broken",
                            "The store cannot be written (data_dir); see the log. Reading goes on.");
     else if (w->low)
-        diag_condition_set(DIAG_COND_STORE, "store_full",
-                           "The disk of data_dir is full; messages are refused until there is room.");
+        diag_condition_set(
+            DIAG_COND_STORE, "store_full",
+            "The disk of data_dir is full; messages are refused until there is room.");
     else
         diag_condition_set(DIAG_COND_STORE, NULL, NULL);
 }
