@@ -233,6 +233,12 @@ def shown(live, conv):
     return "".join(e["s"] for o, e in live.events(conv) if o is None and e["t"] == "d")
 
 
+def ending(live, conv, run):
+    """The message that ended a run, whether before we subscribed or later."""
+    entry = live.rpc("run.get", run=run, conv=conv)
+    return entry if entry.get("t") == "msg" else live.final(conv, run)
+
+
 @pytest.mark.parametrize("settings, words, lost_s", [
     ({"runs.checkpoint": "200ms"}, 150, 0.2),
     ({}, 170, 2.0),
@@ -257,9 +263,7 @@ def test_the_text_shown_so_far_is_kept(make_server, upstream, settings, words, l
     server.restart()
     live = Live(server, token=live.token)
     live.subscribe(conv, recover=True, offset=1, epoch="")
-    final = live.rpc("run.get", run=run)
-    if final.get("t") != "msg":
-        final = live.final(conv, run)
+    final = ending(live, conv, run)
     assert (final["status"], final["why"]) == ("failed", "interrupted")
     assert ANSWER.startswith(final["text"]) and len(final["text"]) <= len(whole) + 100
     old = max((count for at, count in times if at < killed - lost_s - 0.7), default=0)
@@ -303,8 +307,7 @@ def test_runs_are_found_without_anybody_asking(make_server, upstream):
     live = Live(server, token=live.token)
     for conv, run in zip(convs, runs):
         live.subscribe(conv)
-        final = live.rpc("run.get", run=run, conv=conv)
-        assert final.get("status") == "complete" or live.final(conv, run)["status"] == "complete"
+        assert ending(live, conv, run)["status"] == "complete"
         check_log(history(live, conv))
 
 
@@ -381,8 +384,7 @@ def test_a_drain_lets_answers_finish(make_server, upstream):
     server.start()
     live = Live(server, token=live.token)
     live.subscribe(conv)
-    final = live.rpc("run.get", run=waiting)
-    assert final.get("text") == "word0 word1 " or live.final(conv, waiting)["text"]
+    assert ending(live, conv, waiting)["text"] == "word0 word1 "
     begun, ended = check_log(history(live, conv))
     assert begun == ended == [run, waiting]
 
@@ -410,9 +412,7 @@ def test_a_drain_that_runs_out_of_time(make_server, upstream, text, kept):
     server.start()
     live = Live(server, token=live.token)
     live.subscribe(conv)
-    final = live.rpc("run.get", run=run)
-    if final.get("t") != "msg":
-        final = live.final(conv, run)
+    final = ending(live, conv, run)
     assert final["text"] == (kept or "word0 word1 word2 word3 ")
     assert final["status"] == ("failed" if kept else "complete")
     begun, ended = check_log(history(live, conv))
@@ -447,7 +447,6 @@ def test_a_second_signal_means_now(make_server, upstream):
     live = Live(server, token=live.token)
     live.subscribe(conv)
     upstream.release("g")
-    final = live.rpc("run.get", run=run)
-    assert final.get("t") == "msg" or live.final(conv, run)
+    assert ending(live, conv, run)["t"] == "msg"
     begun, ended = check_log(history(live, conv))
     assert begun == ended == [run]

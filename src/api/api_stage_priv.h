@@ -249,6 +249,15 @@ STAGE_FN void expect_end(struct client *c)
         fail_msg("more came: %s", c->in);
 }
 
+/* It ended by now, and not some seconds later. */
+STAGE_FN void expect_ended(struct client *c)
+{
+    stage_idle();
+    client_read(c);
+    if (!c->ended || c->count > 0)
+        fail_msg("%zu bytes came, ended %d: %s", c->count, c->ended, c->in);
+}
+
 STAGE_FN void expect_silence(struct client *c)
 {
     stage_idle();

@@ -531,8 +531,8 @@ static void a_slow_head_is_closed_whatever_trickles_in(void **state)
     }
     expect_silence(silent);
     engine_clock_skip(1100);
-    expect_end(silent);
-    expect_end(slow);
+    expect_ended(silent);
+    expect_ended(slow);
     assert_int_equal(diag_counter_sum(DIAG_C_http_timeouts), before + 2);
 }
 
@@ -552,12 +552,12 @@ static void a_second_head_has_its_own_time(void **state)
     client_say(c, "GET /healthz HT");
     stage_idle();
     engine_clock_skip(10100);
-    expect_end(c);
+    expect_ended(c);
     client_close(c);
     c = client_open();
     assert_int_equal(get(c, "/healthz", ""), 200);
     engine_clock_skip(75100); /* but not for ever */
-    expect_end(c);
+    expect_ended(c);
 }
 
 static void a_slow_body_is_closed_and_a_slow_answer_is_not(void **state)
@@ -576,7 +576,7 @@ static void a_slow_body_is_closed_and_a_slow_answer_is_not(void **state)
     engine_clock_skip(29000);
     expect_silence(c);
     engine_clock_skip(1100);
-    expect_end(c);
+    expect_ended(c);
     engine_clock_skip(600000);
     expect_silence(d);
     say_answer(m, "{}");

@@ -30,6 +30,8 @@ struct turn {
     enum turn_state state;
     struct name model;
     struct text_hold hold;
+    struct text_hold thought; /* the model's reasoning is screened, too, by itself */
+    bool thinks;              /* some of it may be held */
     size_t text_bytes;
     struct timer time_limit;
     bool time_started;
@@ -73,6 +75,7 @@ static void turn_free(struct turn *t)
     if (t->state == TURN_MODEL)
         model_cancel(r->model, t->request);
     text_hold_fini(&t->hold);
+    text_hold_fini(&t->thought);
     pool_free(&r->turns, t->self);
 }
 
@@ -99,22 +102,55 @@ static void turn_end(struct turn *t, enum run_end end, const char *why,
     turn_free(t);
 }
 
-static void post_text(struct turn *t, struct buf *released, struct blob *reasoning)
+/* Takes what is in both; either may be empty or failed, which is nothing to say. */
+static void post_text(struct turn *t, struct buf *released, struct buf *thought)
 {
-    if (released->count == 0 && reasoning == NULL) {
-        buf_fini(released);
-        return;
+    bool text = released != NULL && released->count > 0;
+    bool reasoning = thought != NULL && !thought->failed && thought->count > 0;
+    if (text || reasoning) {
+        struct bus_run_text *m = BUS_NEW(RUN_TEXT, bus_run_text, PORT_TALK);
+        m->talk_run = t->talk_run;
+        if (reasoning)
+            m->reasoning = buf_take(thought);
+        if (text)
+            m->text = buf_take(released);
+        engine_post(t->reply->engine, &m->msg);
     }
-    struct bus_run_text *m = BUS_NEW(RUN_TEXT, bus_run_text, PORT_TALK);
-    m->talk_run = t->talk_run;
-    m->reasoning = blob_ref(reasoning);
-    if (released->count > 0)
-        m->text = buf_take(released);
-    engine_post(t->reply->engine, &m->msg);
+    if (released != NULL)
+        buf_fini(released);
+    if (thought != NULL)
+        buf_fini(thought);
+}
+
+/* Reasoning is a courtesy: what is forbidden in it ends it and leaves the answer alone. */
+static void turn_think(struct turn *t, const struct blob *reasoning)
+{
+    struct buf released;
+    if (reasoning == NULL || t->thought.match.found)
+        return;
+    t->thinks = true;
+    buf_init(&released, reasoning->count + TEXT_HOLD_BYTES_MAX);
+    text_hold_feed(&t->thought, blob_bytes(reasoning), &released);
+    if (t->thought.match.found)
+        diag_log(DIAG_WARN, "reasoning_blocked", "category=%s", t->thought.match.category);
+    post_text(t, NULL, &released);
+}
+
+/* What was held of the reasoning goes out before the answer's first word, or never. */
+static void turn_think_end(struct turn *t)
+{
+    struct buf released;
+    if (!t->thinks || t->thought.match.found)
+        return;
+    t->thinks = false;
+    buf_init(&released, 2 * TEXT_HOLD_BYTES_MAX);
+    text_hold_end(&t->thought, &released);
+    post_text(t, NULL, &released);
+    text_hold_init(&t->thought, t->reply->terms, TEXT_AI);
 }
 
 /* Checks and releases a piece. False: the turn has ended. */
-static bool turn_say(struct turn *t, struct bytes text, struct blob *reasoning, bool last)
+static bool turn_say(struct turn *t, struct bytes text, bool last)
 {
     const struct config *c = t->reply->config;
     struct buf released;
@@ -139,7 +175,7 @@ static bool turn_say(struct turn *t, struct bytes text, struct blob *reasoning, 
         turn_end(t, RUN_END_BLOCKED, t->hold.match.category, NULL);
         return false;
     }
-    post_text(t, &released, reasoning);
+    post_text(t, &released, NULL);
     if (over)
         turn_end(t, RUN_END_COMPLETE, "length", NULL);
     return !over;
@@ -148,14 +184,17 @@ static bool turn_say(struct turn *t, struct bytes text, struct blob *reasoning, 
 static void on_time_limit(void *ctx)
 {
     struct turn *t = ctx;
-    if (turn_say(t, (struct bytes){NULL, 0}, NULL, true))
+    if (turn_say(t, (struct bytes){NULL, 0}, true))
         turn_end(t, RUN_END_COMPLETE, "length", NULL);
 }
 
 static void answer_by_rule(struct turn *t, const char *text)
 {
-    if (turn_say(t, bytes_of(text), NULL, true))
-        turn_end(t, RUN_END_COMPLETE, "", NULL);
+    struct buf words;
+    buf_init(&words, (size_t)t->reply->config->run_text_bytes_max + TEXT_HOLD_BYTES_MAX);
+    buf_text(&words, text); /* our own words are not held against the terms */
+    post_text(t, &words, NULL);
+    turn_end(t, RUN_END_COMPLETE, "", NULL);
 }
 
 static void on_ready(struct reply *r, struct recall_ready *ready)
@@ -209,6 +248,7 @@ static void on_start(struct reply *r, struct bus_run_start *m)
     t->model = m->model;
     t->text_bytes = m->kept == NULL ? 0 : m->kept->count;
     text_hold_init(&t->hold, r->terms, TEXT_AI);
+    text_hold_init(&t->thought, r->terms, TEXT_AI);
     timer_init(&t->time_limit, on_time_limit, t);
     struct recall_ask ask = {.conv = m->conv,
                              .from = m->from,
@@ -252,7 +292,11 @@ static void on_model_text(struct reply *r, const struct model_text *m)
         timer_set(r->engine, &t->time_limit,
                   mono_after_ms(engine_now(r->engine), r->config->run_ms_max));
     }
-    (void)turn_say(t, blob_bytes(m->text), m->reasoning, false);
+    turn_think(t, m->reasoning);
+    if (m->text != NULL && m->text->count > 0) {
+        turn_think_end(t);
+        (void)turn_say(t, blob_bytes(m->text), false);
+    }
 }
 
 static void on_model_end(struct reply *r, const struct model_end *e)
@@ -261,7 +305,7 @@ static void on_model_end(struct reply *r, const struct model_end *e)
     if (t == NULL)
         return;
     t->state = TURN_CONTEXT; /* nothing is left to cancel */
-    if (!turn_say(t, (struct bytes){NULL, 0}, NULL, true))
+    if (!turn_say(t, (struct bytes){NULL, 0}, true))
         return;
     switch (e->end) {
     case MODEL_END_OK:
@@ -328,6 +372,7 @@ void reply_free(struct reply **rp)
          t = pool_next(&r->turns, &index, &h)) {
         timer_clear(r->engine, &t->time_limit);
         text_hold_fini(&t->hold);
+        text_hold_fini(&t->thought);
     }
     pool_fini(&r->turns);
     map_fini(&r->by_run);

@@ -560,6 +560,34 @@ static void a_term_blocks_once_and_nothing_of_it_is_shown(void **state)
     UNTIL(l->closed); /* the model needs not go on */
 }
 
+static void a_term_in_the_reasoning_ends_the_reasoning_only(void **state)
+{
+    (void)state;
+    struct run *r = start("hi");
+    struct line *l = take_stream();
+    line_event(l, "{\"choices\":[{\"delta\":{\"reasoning_content\":\"so. the secret\"}}]}");
+    line_event(l, "{\"choices\":[{\"delta\":{\"reasoning_content\":\" recipe is\"}}]}");
+    line_text(l, "yes");
+    line_event(l, "{\"choices\":[{\"delta\":{\"reasoning_content\":\"more of it\"}}]}");
+    line_finish(l, "stop");
+    expect_end(r, RUN_END_COMPLETE, "");
+    assert_null(strstr(r->reasoning, "secret"));
+    assert_null(strstr(r->reasoning, "more"));
+    assert_string_equal(r->text, "yes");
+}
+
+static void held_reasoning_goes_out_before_the_answer(void **state)
+{
+    (void)state;
+    struct run *r = start("hi");
+    struct line *l = take_stream();
+    line_event(l, "{\"choices\":[{\"delta\":{\"reasoning_content\":\"a secret\"}}]}");
+    line_text(l, "yes");
+    line_finish(l, "stop");
+    expect_end(r, RUN_END_COMPLETE, "");
+    assert_string_equal(r->reasoning, "a secret");
+}
+
 static void a_term_that_ends_with_the_text_blocks_too(void **state)
 {
     (void)state;
@@ -612,14 +640,15 @@ static void a_long_answer_ends_complete_at_its_limit(void **state)
     (void)state;
     struct run *r = start("hi");
     struct line *l = take_stream();
-    line_text(l, much(1000));
-    line_text(l, much(24)); /* exactly full is not over */
+    line_text(l, much(1017));
+    line_text(l, " secret"); /* exactly full is not over */
     UNTIL(r->text_count > 900);
     idle();
     assert_int_equal(r->ends, 0);
     line_text(l, "y");
     expect_end(r, RUN_END_COMPLETE, "length");
-    assert_string_equal(r->text, much(1024));
+    assert_int_equal(r->text_count, 1024);
+    assert_string_equal(r->text + 1017, " secret"); /* what was held back can become no term now */
     UNTIL(l->closed);
 }
 
@@ -893,6 +922,8 @@ static void thinking_aloud_does_not_stop_the_clock(void **state)
         UNTIL(r->reasoning_count == (size_t)i + 1);
     }
     engine_clock_skip(1100);
+    idle(); /* now, not some seconds later */
+    assert_int_equal(r->ends, 1);
     expect_end(r, RUN_END_COMPLETE, "length");
 }
 
@@ -938,6 +969,8 @@ int main(void)
         PLAY(who_waits_for_the_model_is_told_its_place),
         PLAY(what_may_become_a_term_is_held_back_until_it_cannot),
         PLAY(a_term_blocks_once_and_nothing_of_it_is_shown),
+        PLAY(a_term_in_the_reasoning_ends_the_reasoning_only),
+        PLAY(held_reasoning_goes_out_before_the_answer),
         PLAY(a_term_that_ends_with_the_text_blocks_too),
         PLAY(what_comes_behind_a_block_is_not_heard),
         PLAY(the_models_own_filter_is_a_block),

@@ -73,7 +73,7 @@ static void connect_recovers_the_inbox_from_the_place_it_names(void **state)
     (void)snprintf(text, sizeof(text),
                    "{\"id\":1,\"connect\":{\"token\":\"%s\",\"subs\":{\"#eve\":{\"recover\":true,"
                    "\"epoch\":\"x\",\"offset\":1},\"#ada\":{\"recover\":true,\"epoch\":\"e.g1\","
-                   "\"offset\":7}}}}",
+                   "\"offset\":7},\"#adam\":{\"recover\":true,\"offset\":2}}}}",
                    token_of("ada", 0));
     client_say(c, text);
     struct bus_subscribe *s = take_subscribe("#ada");
@@ -443,7 +443,7 @@ static void more_than_limits_unanswered_wait_and_go_on_in_order(void **state)
     for (unsigned i = 0; i < 5; i++)
         at += (size_t)snprintf(text + at, sizeof(text) - at,
                                "{\"id\":%u,\"rpc\":{\"method\":\"run.get\",\"data\":{\"run\":"
-                               "\"r_%u\"}}}\n",
+                               "\"r_%u\"}}}\n\n",
                                10 + i, i);
     client_say(c, text);
     client_say(c, "{\"id\":15,\"rpc\":{\"method\":\"run.get\",\"data\":{\"run\":\"r_5\"}}}");
@@ -1082,7 +1082,7 @@ static void no_pong_in_time_closes_3012(void **state)
     expect_unsubscribe("#ada");
 }
 
-/* We do not read while its commands wait for answers: a pong that lies in the socket is not late. */
+/* We do not read while its commands wait for answers: a pong that lies unread is not late. */
 static void who_is_not_read_is_not_blamed_for_silence(void **state)
 {
     (void)state;

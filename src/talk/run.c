@@ -335,6 +335,8 @@ void run_start(struct conv *c, struct run *r, struct blob *question, const struc
 {
     r->row.state = RUN_ACTIVE;
     r->position = 0;
+    if (r->st == RUN_ST_ENDING)
+        return; /* stopped while it waited: its end stands in the lane */
     if (c->talk->draining && r->committed)
         return; /* it stays in the store and begins after the restart */
     if (kept_is_missing(c, r))

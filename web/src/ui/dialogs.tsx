@@ -13,11 +13,16 @@ function Dialog({ label, cls, children }: { label: string; cls: string; children
   const ref = useRef<HTMLDialogElement>(null);
   useLayoutEffect(() => {
     const before = document.activeElement;
-    ref.current?.showModal();
-    return () => { if (before instanceof HTMLElement && before.isConnected && before !== document.body) before.focus(); };
+    const dialog = ref.current;
+    dialog?.showModal();
+    return () => {
+      /* What is behind a modal dialog takes no focus: it is closed first. */
+      dialog?.close();
+      if (before instanceof HTMLElement && before.isConnected && before !== document.body) before.focus();
+    };
   }, []);
   return (
-    <dialog ref={ref} class={`over-all ${cls}`} aria-label={label} onClose={shut} onCancel={(event) => { event.preventDefault(); shut(); }}
+    <dialog ref={ref} class={`over-all ${cls}`} aria-label={label} onCancel={(event) => { event.preventDefault(); shut(); }}
       onClick={(event) => { if (event.target === ref.current) shut(); }}>
       <div class="card">{children}</div>
     </dialog>

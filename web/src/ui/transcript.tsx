@@ -176,9 +176,24 @@ export function Transcript(): JSX.Element {
   }
   if (known && s !== undefined && !at.current.landed) mark.current = marks(s);
 
+  const settle = (el: HTMLElement): void => {
+    at.current.top = el.scrollTop;
+    at.current.height = el.scrollHeight;
+  };
   const toEnd = (): void => {
     const el = scroller.current;
-    if (el) el.scrollTop = el.scrollHeight;
+    if (!el) return;
+    el.scrollTop = el.scrollHeight;
+    settle(el);
+  };
+  /** A reader who has just moved up is not taken back, even if their scrolling has not been told yet. */
+  const movedUp = (el: HTMLElement): boolean =>
+    el.scrollTop < at.current.top - 1 && el.scrollHeight >= at.current.height && el.scrollHeight - el.scrollTop - el.clientHeight > 2;
+  const keepEnd = (): void => {
+    const el = scroller.current;
+    if (!el || !follows.current) return;
+    if (movedUp(el)) follows.current = false;
+    else toEnd();
   };
   const look = (): void => {
     const el = scroller.current;
@@ -208,15 +223,16 @@ export function Transcript(): JSX.Element {
         toEnd();
         follows.current = true;
       }
-    } else if (anchor.current !== undefined && !s.loadingOlder) {
+    } else if (anchor.current !== undefined) {
       if (anchor.current.key.isConnected) el.scrollTop += anchor.current.key.getBoundingClientRect().top - anchor.current.top;
-      anchor.current = undefined;
-      requestAnimationFrame(() => { el.classList.remove('still'); });
-    } else if (follows.current) {
-      toEnd();
+      if (!s.loadingOlder) {
+        anchor.current = undefined;
+        requestAnimationFrame(() => { el.classList.remove('still'); });
+      }
+    } else {
+      keepEnd();
     }
-    at.current.top = el.scrollTop;
-    at.current.height = el.scrollHeight;
+    settle(el);
     look();
   });
 
@@ -224,20 +240,17 @@ export function Transcript(): JSX.Element {
     const el = scroller.current;
     if (!el) return undefined;
     const onScroll = (): void => {
-      const was = at.current;
-      const gap = el.scrollHeight - el.scrollTop - el.clientHeight;
       /* A dock that shrinks moves the end down to the reader: that is no scrolling up. */
-      if (el.scrollTop < was.top - 1 && el.scrollHeight >= was.height && gap > 2) follows.current = false;
-      else if (gap <= AT_END && el.scrollTop > was.top) follows.current = true;
-      was.top = el.scrollTop;
-      was.height = el.scrollHeight;
+      if (movedUp(el)) follows.current = false;
+      else if (el.scrollHeight - el.scrollTop - el.clientHeight <= AT_END && el.scrollTop > at.current.top) follows.current = true;
+      settle(el);
       look();
     };
     const onWheel = (event: WheelEvent): void => {
       if (event.deltaY < 0 && el.scrollTop > 0) follows.current = false;
     };
     const resized = new ResizeObserver(() => {
-      if (follows.current) toEnd();
+      keepEnd();
       look();
     });
     resized.observe(el);
@@ -267,6 +280,7 @@ export function Transcript(): JSX.Element {
     const here = conversation();
     if (!el || !top || !here || s?.loadingOlder) return;
     el.classList.add('still');
+    follows.current = false;
     anchor.current = { key: top, top: top.getBoundingClientRect().top };
     void here.loadOlder().catch(() => { anchor.current = undefined; el.classList.remove('still'); });
   };
