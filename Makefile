@@ -224,6 +224,7 @@ tidy:
 
 format:
 	$(Q)$$(command -v clang-format-14 || echo clang-format) -i $$(find src bench tools -name '*.[ch]')
+	$(Q)if [ -x web/node_modules/.bin/prettier ]; then cd web && ../tools/node.sh npm run --silent format; fi
 
 # ---------------------------------------------------------------- use it
 

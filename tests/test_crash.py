@@ -1,6 +1,7 @@
 """kill -9 and SIGTERM: what was acknowledged is there once, and no answer ends in silence."""
 import os
 import random
+import re
 import signal
 import sqlite3
 import threading
@@ -71,6 +72,7 @@ class Sender:
         self.promised = {}  # (conv, cid) -> outcome
         self.sent = {}      # (conv, cid) -> (text, options), asked and never answered
         self.kept = {}      # the same, for those that were answered
+        self.made_again = {}  # run -> (conv, offset) of msg.regenerate
         self.refused = 0
         self.subscribe()
 
@@ -107,6 +109,7 @@ class Sender:
             while True:
                 for key in list(self.sent):
                     self.send(key)
+                self.meddle(self.chance.choice(self.convs))
                 key = (self.chance.choice(self.convs), uuid.uuid4().hex)
                 text = self.chance.choice(self.TEXTS).format(key[1])
                 options = self.chance.choice([{}] * 4 + [{"answer": False}] * 3 +
@@ -117,6 +120,29 @@ class Sender:
         except (AssertionError, ConnectionClosed):
             if self.live.closed is None and not self.fuse.burned.is_set():
                 raise
+
+    def meddle(self, conv):
+        """Now and then: stops what runs, makes an answer again or goes on with it, renames."""
+        what = self.chance.randrange(24)
+        if what == 0:
+            self.live.rpc("run.stop", conv=conv)
+        elif what == 1:
+            self.live.rpc("conv.update", conv=conv, title=f"title {self.chance.random()}")
+        elif what <= 3:
+            path = self.live.rpc("conv.open", conv=conv, limit=6)["messages"]
+            answers = [m for m in path if m["by"]["kind"] == "ai"]
+            if answers:
+                self.again(conv, answers[-1])
+
+    def again(self, conv, answer):
+        go_on = {"continue": True} if answer["status"] != "complete" and answer["text"] else {}
+        try:
+            out = self.live.rpc("msg.regenerate", conv=conv, msg=answer["id"],
+                                cid=uuid.uuid4().hex, **go_on)
+            if out["status"] == "accepted":
+                self.made_again[out["run"]] = (conv, out["offset"])
+        except RpcError as error:
+            assert error.code in (107, 409), error  # cannot be gone on from; is being made
 
     def back(self):
         self.live.wait(lambda: self.live.closed, what="the end of the line")
@@ -194,6 +220,8 @@ def check_sender(sender):
             assert (offset, event["id"]) == (outcome["offset"], outcome["msg"])
             assert event.get("answer", {}).get("run") == outcome.get("run")
             assert event["text"] == sender.kept[conv, cid][0]
+        for run, (where, offset) in sender.made_again.items():
+            assert where != conv or run in [e.get("run") for _, e in log[offset - 2:offset]]
         for cid in list(mine)[::7]:
             check_repeated(live, conv, cid, sender.kept[conv, cid], mine[cid])
         assert len(history(live, conv)) == len(log), "repetitions store nothing"
@@ -204,15 +232,21 @@ def check_sender(sender):
         for _, event in log:
             if event["t"] == "msg" and "run" in event:
                 statuses[event.get("why") or event["status"]] += 1
-                assert ANSWER.startswith(event["text"]), "text of something else"
+                assert is_ours(event["text"]), "text of something else"
                 if event.get("why") == "interrupted":
                     assert event["status"] == "failed" and event["text"]
     return statuses
 
 
+def is_ours(text):
+    """The beginning of the answer; one that was gone on from begins again behind it."""
+    return all(ANSWER.startswith(part) for part in re.split("(?=word0 )", text))
+
+
 def unended(sender, conv):
     events = [e for _, e in sender.events[conv] + durable(sender.live.events(conv))]
     begun = {e["answer"]["run"] for e in events if "answer" in e}
+    begun |= {e["run"] for e in events if e["t"] == "run"}
     return sorted(begun - {e["run"] for e in events if e["t"] == "msg" and "run" in e})
 
 

@@ -4,7 +4,7 @@
 Of C in src/:   the arrows of src/ROOMS, private headers, one public header a room, banned calls,
                 70 lines a function, a test for each file, headers that compile alone
 Everywhere:     100 columns (not TypeScript), no tabs or trailing blanks, no leftover markers
-Others' tools:  clang-format, tsc, Python's own parser, bash -n
+Others' tools:  clang-format, tsc, prettier, Python's own parser, bash -n
 
     tidy.py [ROOT] [--no-tools]
 
@@ -38,6 +38,11 @@ SOURCE_FOLDERS = ("src", "tools", "tests", "bench", "web", "sdk", "docs", "deplo
 SKIP_FOLDERS = {"node_modules", "dist", "build", "__pycache__", "corpus", "coverage", ".deps"}
 CODE_FILES = NARROW_FILES + (".ts", ".tsx", ".mjs")
 TEXT_FILES = CODE_FILES + (".js", ".css", ".html", ".md", ".yaml", ".yml", ".dict", ".sql")
+
+
+# What prettier keeps in shape, from web/ (.prettierrc.json).
+PRETTY = ("src/**/*.{ts,tsx}", "test/**/*.{ts,mjs}", "e2e/**/*.{mjs,ts}", "tools/*.mjs", "*.ts",
+          "../sdk/js/src/*.ts", "../sdk/js/test/*.{ts,mjs}", "../sdk/js/*.ts")
 
 
 def calls(names):
@@ -314,6 +319,9 @@ def check_with_tools(report, root):
         if (root / folder / "node_modules/.bin/tsc").exists():
             tool(report, root, folder, [str(root / "tools/node.sh"), "npx", "--no-install", "tsc",
                                         "--noEmit", "-p", "."], root / folder)
+    if (root / "web/node_modules/.bin/prettier").exists():
+        tool(report, root, "web", [str(root / "tools/node.sh"), "npx", "--no-install", "prettier",
+                                   "--check", "--log-level", "warn", *PRETTY], root / "web")
 
 
 def main(arguments):

@@ -4,7 +4,9 @@ import { after, afterEach, before, test } from 'node:test';
 import { ended, PHONE, say, stage } from './stage.mjs';
 
 let s;
-before(async () => { s = await stage(); });
+before(async () => {
+  s = await stage();
+});
 after(() => s.close());
 afterEach(() => s.clean());
 
@@ -18,8 +20,18 @@ test('Enter sends, Shift+Enter breaks, and neither while a word is being compose
   await page.keyboard.press('Shift+Enter');
   await page.keyboard.type('two');
   assert.equal(await value(page), 'one\ntwo');
-  await page.locator('#say').evaluate((el) => el.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', isComposing: true, bubbles: true, cancelable: true })));
-  await page.locator('#say').evaluate((el) => el.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', keyCode: 229, bubbles: true, cancelable: true })));
+  await page
+    .locator('#say')
+    .evaluate((el) =>
+      el.dispatchEvent(
+        new KeyboardEvent('keydown', { key: 'Enter', isComposing: true, bubbles: true, cancelable: true }),
+      ),
+    );
+  await page
+    .locator('#say')
+    .evaluate((el) =>
+      el.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', keyCode: 229, bubbles: true, cancelable: true })),
+    );
   assert.equal(await value(page), 'one\ntwo');
   await page.keyboard.press('Enter');
   await ended(page);
@@ -62,9 +74,9 @@ test('the composer grows to 40 % of the height, then scrolls', { timeout: 120_00
   const height = () => page.locator('#say').evaluate((el) => el.getBoundingClientRect().height);
   const low = await height();
   await page.locator('#say').fill('a\nb\nc\nd');
-  assert.ok(await height() > low * 2);
+  assert.ok((await height()) > low * 2);
   await page.locator('#say').fill('line\n'.repeat(80));
-  assert.ok(await height() <= 800 * 0.4 + 1, `${await height()}`);
+  assert.ok((await height()) <= 800 * 0.4 + 1, `${await height()}`);
   assert.ok(await page.locator('#say').evaluate((el) => el.scrollHeight > el.clientHeight));
   await v.close();
 });
@@ -80,62 +92,66 @@ test('a text over the limit is not sent, and says by how much', { timeout: 120_0
   await v.close();
 });
 
-test('everything by keyboard: skip link, palette, sheet, menu, dialogs give focus back', { timeout: 120_000 }, async () => {
-  const v = await s.visitor();
-  const page = await v.open();
-  await say(page, 'About otters');
-  await ended(page);
-  await page.locator('.brand').click({ position: { x: 60, y: 20 } });
-  await page.keyboard.press('Shift+Tab');
-  assert.equal(await page.evaluate(() => document.activeElement.className), 'skip');
-  await page.keyboard.press('Enter');
-  assert.equal(await page.evaluate(() => document.activeElement.id), 'say');
+test(
+  'everything by keyboard: skip link, palette, sheet, menu, dialogs give focus back',
+  { timeout: 120_000 },
+  async () => {
+    const v = await s.visitor();
+    const page = await v.open();
+    await say(page, 'About otters');
+    await ended(page);
+    await page.locator('.brand').click({ position: { x: 60, y: 20 } });
+    await page.keyboard.press('Shift+Tab');
+    assert.equal(await page.evaluate(() => document.activeElement.className), 'skip');
+    await page.keyboard.press('Enter');
+    assert.equal(await page.evaluate(() => document.activeElement.id), 'say');
 
-  await page.keyboard.press('Control+k');
-  await page.locator('.palette input').waitFor();
-  await page.keyboard.type('dark');
-  await page.keyboard.press('Enter');
-  await page.waitForFunction(() => document.documentElement.dataset.theme === 'dark');
-  await page.waitForFunction(() => document.activeElement.id === 'say');
-  await page.keyboard.press('Control+k');
-  await page.locator('.palette input').waitFor();
-  await page.keyboard.type('new');
-  await page.keyboard.press('Enter');
-  await page.locator('.welcome h1').waitFor();
-  await page.keyboard.press('Control+k');
-  await page.locator('.palette input').waitFor();
-  await page.keyboard.type('otter');
-  await page.keyboard.press('Enter');
-  await page.locator('.log').getByText('You wrote 2 words').waitFor();
+    await page.keyboard.press('Control+k');
+    await page.locator('.palette input').waitFor();
+    await page.keyboard.type('dark');
+    await page.keyboard.press('Enter');
+    await page.waitForFunction(() => document.documentElement.dataset.theme === 'dark');
+    await page.waitForFunction(() => document.activeElement.id === 'say');
+    await page.keyboard.press('Control+k');
+    await page.locator('.palette input').waitFor();
+    await page.keyboard.type('new');
+    await page.keyboard.press('Enter');
+    await page.locator('.welcome h1').waitFor();
+    await page.keyboard.press('Control+k');
+    await page.locator('.palette input').waitFor();
+    await page.keyboard.type('otter');
+    await page.keyboard.press('Enter');
+    await page.locator('.log').getByText('You wrote 2 words').waitFor();
 
-  await page.evaluate(() => document.activeElement.blur());
-  await page.keyboard.press('?');
-  await page.locator('dialog.keys').waitFor();
-  await page.keyboard.press('Escape');
-  await page.locator('dialog').waitFor({ state: 'detached' });
-  await page.keyboard.press('/');
-  await page.waitForFunction(() => document.activeElement.id === 'say');
+    await page.evaluate(() => document.activeElement.blur());
+    await page.keyboard.press('?');
+    await page.locator('dialog.keys').waitFor();
+    await page.keyboard.press('Escape');
+    await page.locator('dialog').waitFor({ state: 'detached' });
+    await page.keyboard.press('/');
+    await page.waitForFunction(() => document.activeElement.id === 'say');
 
-  const more = page.locator('.bar .has-menu > button');
-  await more.focus();
-  await page.keyboard.press('Enter');
-  await page.getByRole('menuitem', { name: 'Rename' }).waitFor();
-  await page.keyboard.press('ArrowDown');
-  await page.waitForFunction(() => document.activeElement.textContent === 'Rename');
-  await page.keyboard.press('Enter');
-  await page.locator('#new-name').waitFor();
-  await page.waitForFunction(() => document.activeElement.id === 'new-name');
-  await page.keyboard.type('All about otters');
-  await page.keyboard.press('Enter');
-  await page.locator('.who small').filter({ hasText: 'All about otters' }).waitFor();
-  await page.waitForFunction(() => document.activeElement.getAttribute('aria-label') === 'Conversation menu');
+    const more = page.locator('.bar .has-menu > button');
+    await more.focus();
+    await page.keyboard.press('Enter');
+    await page.getByRole('menuitem', { name: 'Rename' }).waitFor();
+    await page.keyboard.press('ArrowDown');
+    await page.waitForFunction(() => document.activeElement.textContent === 'Rename');
+    await page.keyboard.press('Enter');
+    await page.locator('#new-name').waitFor();
+    await page.waitForFunction(() => document.activeElement.id === 'new-name');
+    await page.keyboard.type('All about otters');
+    await page.keyboard.press('Enter');
+    await page.locator('.who small').filter({ hasText: 'All about otters' }).waitFor();
+    await page.waitForFunction(() => document.activeElement.getAttribute('aria-label') === 'Conversation menu');
 
-  await page.keyboard.press('Control+Shift+O');
-  await page.locator('.welcome h1').waitFor();
-  await page.keyboard.press('Alt+ArrowDown');
-  await page.locator('.log').getByText('You wrote 2 words').waitFor();
-  await v.close();
-});
+    await page.keyboard.press('Control+Shift+O');
+    await page.locator('.welcome h1').waitFor();
+    await page.keyboard.press('Alt+ArrowDown');
+    await page.locator('.log').getByText('You wrote 2 words').waitFor();
+    await v.close();
+  },
+);
 
 test('focus is never lost while tabbing through the page', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
@@ -157,47 +173,72 @@ test('focus is never lost while tabbing through the page', { timeout: 120_000 },
   await v.close();
 });
 
-test('on phones the list is a drawer: the rest is inert, Esc closes it, focus comes back', { timeout: 120_000 }, async () => {
-  const v = await s.visitor(PHONE);
-  const page = await v.open();
-  await page.locator('.bar .open').click();
-  await page.locator('.side').waitFor();
-  assert.ok(await page.locator('main').evaluate((el) => el.inert));
-  await page.waitForFunction(() => document.activeElement.getAttribute('aria-label') === 'Close the list');
-  await page.keyboard.press('Escape');
-  await page.waitForFunction(() => !document.querySelector('main').inert);
-  await page.waitForFunction(() => document.activeElement?.classList.contains('open'));
-  await v.close();
-});
+test(
+  'on phones the list is a drawer: the rest is inert, Esc closes it, focus comes back',
+  { timeout: 120_000 },
+  async () => {
+    const v = await s.visitor(PHONE);
+    const page = await v.open();
+    await page.locator('.bar .open').click();
+    await page.locator('.side').waitFor();
+    assert.ok(await page.locator('main').evaluate((el) => el.inert));
+    await page.waitForFunction(() => document.activeElement.getAttribute('aria-label') === 'Close the list');
+    await page.keyboard.press('Escape');
+    await page.waitForFunction(() => !document.querySelector('main').inert);
+    await page.waitForFunction(() => document.activeElement?.classList.contains('open'));
+    await v.close();
+  },
+);
 
-test('those who listen: a log that is not live, turns with headings, one polite region', { timeout: 120_000 }, async () => {
-  s.up.script('Speak up', [{ say: 'I am speaking' }, { wait: 'speak' }, { say: ' now.' }]);
-  const v = await s.visitor();
-  const page = await v.open();
-  await say(page, 'Speak up');
-  await page.getByText('I am speaking').waitFor();
-  const log = page.locator('[role="log"]');
-  assert.equal(await log.getAttribute('aria-live'), 'off');
-  assert.equal(await page.locator('main > [role="status"]').innerText(), 'Kit is answering');
-  s.up.open('speak');
-  await ended(page);
-  await page.waitForFunction(() => document.querySelector('main > [role="status"]').textContent === 'Answer ready');
-  assert.match(await log.ariaSnapshot(), /heading "You, \d+:\d\d" \[level=2\]/);
-  assert.equal(await page.locator('article').count(), 2);
-  assert.equal(await page.locator('article h2').count(), 2);
-  await v.close();
-});
+test(
+  'those who listen: a log that is not live, turns with headings, one polite region',
+  { timeout: 120_000 },
+  async () => {
+    s.up.script('Speak up', [{ say: 'I am speaking' }, { wait: 'speak' }, { say: ' now.' }]);
+    const v = await s.visitor();
+    const page = await v.open();
+    await say(page, 'Speak up');
+    await page.getByText('I am speaking').waitFor();
+    const log = page.locator('[role="log"]');
+    assert.equal(await log.getAttribute('aria-live'), 'off');
+    assert.equal(await page.locator('main > [role="status"]').innerText(), 'Kit is answering');
+    s.up.open('speak');
+    await ended(page);
+    await page.waitForFunction(() => document.querySelector('main > [role="status"]').textContent === 'Answer ready');
+    assert.match(await log.ariaSnapshot(), /heading "You, \d+:\d\d" \[level=2\]/);
+    assert.equal(await page.locator('article').count(), 2);
+    assert.equal(await page.locator('article h2').count(), 2);
+    await v.close();
+  },
+);
 
 test('targets are at least 24 px, on touch 44', { timeout: 120_000 }, async () => {
-  for (const [options, least] of [[undefined, 24], [PHONE, 44]]) {
+  for (const [options, least] of [
+    [undefined, 24],
+    [PHONE, 44],
+  ]) {
     const v = await s.visitor(options);
     const page = await v.open();
     s.up.script('Show a table and code', [{ say: '| a | b |\n|---|---|\n| 1 | 2 |\n\n```js\nlet x = 1;\n```' }]);
     await say(page, 'Show a table and code');
     await ended(page);
     await page.mouse.move(10, 400);
-    const small = await page.evaluate((min) => Array.from(document.querySelectorAll('button, a[href], summary'), (el) => ({ el, box: el.getBoundingClientRect() }))
-      .filter(({ el, box }) => box.width > 0 && !el.classList.contains('skip') && !el.closest('.text p, .text li') && (box.width < min || box.height < min)).map(({ el, box }) => `${el.className || el.tagName} ${box.width}x${box.height}`), least);
+    const small = await page.evaluate(
+      (min) =>
+        Array.from(document.querySelectorAll('button, a[href], summary'), (el) => ({
+          el,
+          box: el.getBoundingClientRect(),
+        }))
+          .filter(
+            ({ el, box }) =>
+              box.width > 0 &&
+              !el.classList.contains('skip') &&
+              !el.closest('.text p, .text li') &&
+              (box.width < min || box.height < min),
+          )
+          .map(({ el, box }) => `${el.className || el.tagName} ${box.width}x${box.height}`),
+      least,
+    );
     assert.deepEqual(small, []);
     await v.close();
   }
@@ -227,7 +268,14 @@ test('a theme is kept, and there before the first paint', { timeout: 120_000 }, 
   await page.getByText('Dark', { exact: true }).click();
   await page.keyboard.press('Escape');
   await page.reload({ waitUntil: 'commit' });
-  const first = await page.evaluate(() => new Promise((resolve) => { requestAnimationFrame(() => { resolve(getComputedStyle(document.body ?? document.documentElement).colorScheme); }); }));
+  const first = await page.evaluate(
+    () =>
+      new Promise((resolve) => {
+        requestAnimationFrame(() => {
+          resolve(getComputedStyle(document.body ?? document.documentElement).colorScheme);
+        });
+      }),
+  );
   assert.equal(first, 'dark');
   await v.close();
 });

@@ -4,7 +4,9 @@ import { after, afterEach, before, test } from 'node:test';
 import { ended, say, stage } from './stage.mjs';
 
 let s;
-before(async () => { s = await stage(); });
+before(async () => {
+  s = await stage();
+});
 after(() => s.close());
 afterEach(() => s.clean());
 
@@ -13,50 +15,68 @@ const send = async (page, text) => {
   await page.locator('.go[type="submit"]').click();
 };
 
-test('offline: a banner within a second, what is sent waits, and goes once and in order', { timeout: 120_000 }, async () => {
-  const v = await s.visitor();
-  const page = await v.open();
-  await say(page, 'Before the tunnel');
-  await ended(page);
-  v.line.down = true;
-  const cut = Date.now();
-  v.line.cut();
-  await page.locator('.banner[role="alert"]').waitFor();
-  const ms = Date.now() - cut;
-  console.log(`# banner after ${ms} ms`);
-  assert.ok(ms < 10_000);
-  await send(page, 'In the tunnel');
-  await send(page, 'Deeper in the tunnel');
-  await page.locator('.pill.held').nth(1).waitFor();
-  assert.equal(await page.locator('.turn.you[data-out="waiting"]').count(), 2);
-  v.line.down = false;
-  await page.getByRole('button', { name: 'Try now' }).click({ timeout: 3000 }).catch(() => undefined);
-  await page.locator('.banner').waitFor({ state: 'detached' });
-  await page.locator('.log').getByText('You wrote 4 words').waitFor();
-  await ended(page);
-  assert.deepEqual(await page.locator('.turn.you .pill').allInnerTexts(), ['Before the tunnel', 'In the tunnel', 'Deeper in the tunnel']);
-  const sent = v.line.sent.filter((m) => m.rpc?.method === 'chat.send').map((m) => m.rpc.data.text);
-  assert.deepEqual(sent, ['Before the tunnel', 'In the tunnel', 'Deeper in the tunnel']);
-  await v.close();
-});
+test(
+  'offline: a banner within a second, what is sent waits, and goes once and in order',
+  { timeout: 120_000 },
+  async () => {
+    const v = await s.visitor();
+    const page = await v.open();
+    await say(page, 'Before the tunnel');
+    await ended(page);
+    v.line.down = true;
+    const cut = Date.now();
+    v.line.cut();
+    await page.locator('.banner[role="alert"]').waitFor();
+    const ms = Date.now() - cut;
+    console.log(`# banner after ${ms} ms`);
+    assert.ok(ms < 10_000);
+    await send(page, 'In the tunnel');
+    await send(page, 'Deeper in the tunnel');
+    await page.locator('.pill.held').nth(1).waitFor();
+    assert.equal(await page.locator('.turn.you[data-out="waiting"]').count(), 2);
+    v.line.down = false;
+    await page
+      .getByRole('button', { name: 'Try now' })
+      .click({ timeout: 3000 })
+      .catch(() => undefined);
+    await page.locator('.banner').waitFor({ state: 'detached' });
+    await page.locator('.log').getByText('You wrote 4 words').waitFor();
+    await ended(page);
+    assert.deepEqual(await page.locator('.turn.you .pill').allInnerTexts(), [
+      'Before the tunnel',
+      'In the tunnel',
+      'Deeper in the tunnel',
+    ]);
+    const sent = v.line.sent.filter((m) => m.rpc?.method === 'chat.send').map((m) => m.rpc.data.text);
+    assert.deepEqual(sent, ['Before the tunnel', 'In the tunnel', 'Deeper in the tunnel']);
+    await v.close();
+  },
+);
 
-test('a first message written without a line starts the conversation when it is back', { timeout: 120_000 }, async () => {
-  const v = await s.visitor();
-  const page = await v.open();
-  await page.locator('.welcome h1').waitFor();
-  v.line.down = true;
-  v.line.cut();
-  await page.locator('.banner').waitFor();
-  await send(page, 'Written on the train');
-  await page.locator('.pill.held').waitFor();
-  await page.reload();
-  await page.getByText('Written on the train').waitFor();
-  v.line.down = false;
-  await page.getByRole('button', { name: 'Try now' }).click({ timeout: 3000 }).catch(() => undefined);
-  await ended(page);
-  assert.equal(await page.locator('.turn.you .pill').innerText(), 'Written on the train');
-  await v.close();
-});
+test(
+  'a first message written without a line starts the conversation when it is back',
+  { timeout: 120_000 },
+  async () => {
+    const v = await s.visitor();
+    const page = await v.open();
+    await page.locator('.welcome h1').waitFor();
+    v.line.down = true;
+    v.line.cut();
+    await page.locator('.banner').waitFor();
+    await send(page, 'Written on the train');
+    await page.locator('.pill.held').waitFor();
+    await page.reload();
+    await page.getByText('Written on the train').waitFor();
+    v.line.down = false;
+    await page
+      .getByRole('button', { name: 'Try now' })
+      .click({ timeout: 3000 })
+      .catch(() => undefined);
+    await ended(page);
+    assert.equal(await page.locator('.turn.you .pill').innerText(), 'Written on the train');
+    await v.close();
+  },
+);
 
 test('a send whose answer was lost, over a reload too, is one message and one run', { timeout: 120_000 }, async () => {
   const v = await s.visitor();
@@ -66,7 +86,10 @@ test('a send whose answer was lost, over a reload too, is one message and one ru
   const asked = s.up.requests.length;
   let lose = true;
   const ids = new Set();
-  v.line.up = (m) => { if (m.rpc?.method === 'chat.send') ids.add(m.id); return m; };
+  v.line.up = (m) => {
+    if (m.rpc?.method === 'chat.send') ids.add(m.id);
+    return m;
+  };
   v.line.back = (m) => {
     if (!lose) return m;
     if (ids.has(m.id) || m.push) return undefined;
@@ -75,20 +98,30 @@ test('a send whose answer was lost, over a reload too, is one message and one ru
   await send(page, 'Only once, please');
   await page.locator('.turn.you[data-out="sending"]').waitFor();
   await page.waitForFunction((n) => n, true);
-  while (s.up.requests.length === asked) await new Promise((resolve) => { setTimeout(resolve, 20); });
+  while (s.up.requests.length === asked)
+    await new Promise((resolve) => {
+      setTimeout(resolve, 20);
+    });
   lose = false;
   await page.reload();
   await page.locator('.log').getByText('You wrote 3 words').waitFor();
   assert.equal(await page.locator('.turn.you .pill').filter({ hasText: 'Only once, please' }).count(), 1);
-  const cids = v.line.sent.filter((m) => m.rpc?.method === 'chat.send' && m.rpc.data.text === 'Only once, please').map((m) => m.rpc.data.cid);
+  const cids = v.line.sent
+    .filter((m) => m.rpc?.method === 'chat.send' && m.rpc.data.text === 'Only once, please')
+    .map((m) => m.rpc.data.cid);
   assert.equal(new Set(cids).size, 1);
   assert.equal(s.up.requests.filter((r) => r.said === 'Only once, please').length, 1);
   await v.close();
 });
 
 const REFUSED = [
-  ['rate_limited', 42_000, /a lot of messages/], ['quota_exceeded', 3_600_000, /allowance/], ['busy', 5000, /waiting for their answers/], ['overloaded', 5000, /very busy/],
-  ['blocked', undefined, /against the rules/], ['too_long', undefined, /too long/], ['closed', undefined, /closed/],
+  ['rate_limited', 42_000, /a lot of messages/],
+  ['quota_exceeded', 3_600_000, /allowance/],
+  ['busy', 5000, /waiting for their answers/],
+  ['overloaded', 5000, /very busy/],
+  ['blocked', undefined, /against the rules/],
+  ['too_long', undefined, /too long/],
+  ['closed', undefined, /closed/],
 ];
 for (const [code, retry_ms, words] of REFUSED) {
   test(`refused as ${code}: says what happened and what to do`, { timeout: 120_000 }, async () => {
@@ -98,7 +131,11 @@ for (const [code, retry_ms, words] of REFUSED) {
     await ended(page);
     v.line.up = (m, reply) => {
       if (m.rpc?.method !== 'chat.send') return m;
-      reply({ rpc: { data: { status: 'refused', reason: { code, message: 'server words', ...(retry_ms ? { retry_ms } : {}) } } } });
+      reply({
+        rpc: {
+          data: { status: 'refused', reason: { code, message: 'server words', ...(retry_ms ? { retry_ms } : {}) } },
+        },
+      });
       return undefined;
     };
     await send(page, 'Will this go?');
@@ -165,32 +202,36 @@ test('storage out of reach is said in its own words, and misuse offers Retry', {
   await v.close();
 });
 
-test('a draft is kept per conversation, over reload and switch, and is cleared in all tabs when sent', { timeout: 120_000 }, async () => {
-  const v = await s.visitor();
-  const page = await v.open();
-  await say(page, 'First talk');
-  await ended(page);
-  const one = new URL(page.url()).hash;
-  await page.goto(`${s.server.url}/#`);
-  await page.locator('.welcome h1').waitFor();
-  await say(page, 'Second talk');
-  await ended(page);
-  await page.locator('#say').fill('draft of the second');
-  await page.locator(`.days a[href="${one}"]`).click();
-  await page.waitForFunction(() => document.getElementById('say').value === '');
-  await page.locator('#say').fill('draft of the first');
-  await page.reload();
-  await page.waitForFunction(() => document.getElementById('say')?.value === 'draft of the first');
-  await page.goBack();
-  await page.waitForFunction(() => document.getElementById('say').value === 'draft of the second');
-  const other = await v.open(one);
-  await other.waitForFunction(() => document.getElementById('say').value === 'draft of the first');
-  await page.locator(`.days a[href="${one}"]`).click();
-  await page.waitForFunction(() => document.getElementById('say').value === 'draft of the first');
-  await page.locator('.go[type="submit"]').click();
-  await other.waitForFunction(() => document.getElementById('say').value === '');
-  await v.close();
-});
+test(
+  'a draft is kept per conversation, over reload and switch, and is cleared in all tabs when sent',
+  { timeout: 120_000 },
+  async () => {
+    const v = await s.visitor();
+    const page = await v.open();
+    await say(page, 'First talk');
+    await ended(page);
+    const one = new URL(page.url()).hash;
+    await page.goto(`${s.server.url}/#`);
+    await page.locator('.welcome h1').waitFor();
+    await say(page, 'Second talk');
+    await ended(page);
+    await page.locator('#say').fill('draft of the second');
+    await page.locator(`.days a[href="${one}"]`).click();
+    await page.waitForFunction(() => document.getElementById('say').value === '');
+    await page.locator('#say').fill('draft of the first');
+    await page.reload();
+    await page.waitForFunction(() => document.getElementById('say')?.value === 'draft of the first');
+    await page.goBack();
+    await page.waitForFunction(() => document.getElementById('say').value === 'draft of the second');
+    const other = await v.open(one);
+    await other.waitForFunction(() => document.getElementById('say').value === 'draft of the first');
+    await page.locator(`.days a[href="${one}"]`).click();
+    await page.waitForFunction(() => document.getElementById('say').value === 'draft of the first');
+    await page.locator('.go[type="submit"]').click();
+    await other.waitForFunction(() => document.getElementById('say').value === '');
+    await v.close();
+  },
+);
 
 test('20 cuts in one answer end in exactly the final text', { timeout: 120_000 }, async () => {
   const text = Array.from({ length: 200 }, (_, i) => `w${i}`).join(' ');
@@ -199,7 +240,9 @@ test('20 cuts in one answer end in exactly the final text', { timeout: 120_000 }
   const page = await v.open();
   await say(page, 'Cut me often');
   for (let i = 0; i < 20; i++) {
-    await new Promise((resolve) => { setTimeout(resolve, 150); });
+    await new Promise((resolve) => {
+      setTimeout(resolve, 150);
+    });
     v.line.cut();
   }
   await page.locator('.turn.last[data-status="complete"]').waitFor({ timeout: 60_000 });

@@ -25,7 +25,10 @@ async function startBinary(bin, upstream) {
   const server = {
     url: '',
     async start(listen = '127.0.0.1:0') {
-      writeFileSync(config, `listen: ${listen}\ndata_dir: ${path.join(dir, 'data')}\nauth:\n  guests: true\nmodels:\n  - name: default\n    url: ${upstream}\n    model: scripted\n`);
+      writeFileSync(
+        config,
+        `listen: ${listen}\ndata_dir: ${path.join(dir, 'data')}\nauth:\n  guests: true\nmodels:\n  - name: default\n    url: ${upstream}\n    model: scripted\n`,
+      );
       child = spawn(bin, ['serve', '-c', config], { stdio: ['ignore', 'inherit', 'pipe'] });
       server.url = await new Promise((resolve, reject) => {
         let heard = '';
@@ -65,23 +68,46 @@ async function wire(context) {
     /** (message) => message to pass on, or undefined. */
     back: (m) => m,
     sent: [],
-    cut() { for (const ws of live) ws.close({ code: 1011, reason: 'cut' }); live.clear(); },
+    cut() {
+      for (const ws of live) ws.close({ code: 1011, reason: 'cut' });
+      live.clear();
+    },
   };
   await context.routeWebSocket(/\/connection\/websocket/, (ws) => {
-    if (w.down) { ws.close({ code: 1011, reason: 'down' }); return; }
+    if (w.down) {
+      ws.close({ code: 1011, reason: 'down' });
+      return;
+    }
     live.add(ws);
     const server = ws.connectToServer();
-    const each = (frame, f) => frame.toString().split('\n').filter((x) => x !== '').map((x) => f(JSON.parse(x))).filter((x) => x !== undefined).map((x) => JSON.stringify(x)).join('\n');
+    const each = (frame, f) =>
+      frame
+        .toString()
+        .split('\n')
+        .filter((x) => x !== '')
+        .map((x) => f(JSON.parse(x)))
+        .filter((x) => x !== undefined)
+        .map((x) => JSON.stringify(x))
+        .join('\n');
     ws.onMessage((frame) => {
-      const passed = each(frame, (m) => { w.sent.push(m); return w.up(m, (answer) => ws.send(JSON.stringify({ id: m.id, ...answer }))); });
+      const passed = each(frame, (m) => {
+        w.sent.push(m);
+        return w.up(m, (answer) => ws.send(JSON.stringify({ id: m.id, ...answer })));
+      });
       if (passed !== '') server.send(passed);
     });
     server.onMessage((frame) => {
       const passed = each(frame, (m) => w.back(m));
       if (passed !== '') ws.send(passed);
     });
-    ws.onClose((code, reason) => { live.delete(ws); server.close({ code: code >= 3000 || code === 1000 ? code : 1000, reason }); });
-    server.onClose((code, reason) => { live.delete(ws); ws.close({ code: code >= 3000 || code === 1000 ? code : 1011, reason }); });
+    ws.onClose((code, reason) => {
+      live.delete(ws);
+      server.close({ code: code >= 3000 || code === 1000 ? code : 1000, reason });
+    });
+    server.onClose((code, reason) => {
+      live.delete(ws);
+      ws.close({ code: code >= 3000 || code === 1000 ? code : 1011, reason });
+    });
   });
   return w;
 }
@@ -96,7 +122,14 @@ export async function stage() {
   else server = await (await import('../test/fake.mjs')).startFake({ upstream: up.url });
   const browser = await chromium.launch({
     executablePath: process.env.KITH_CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-default-apps', '--no-first-run'],
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-default-apps',
+      '--no-first-run',
+    ],
   });
   const faults = [];
 
@@ -106,7 +139,10 @@ export async function stage() {
     const line = await wire(context);
     context.on('page', (page) => {
       page.on('pageerror', (e) => faults.push(`error: ${e.stack}`));
-      page.on('console', (m) => { if (m.type() === 'error' && !/WebSocket connection|ERR_CONNECTION|503 \(/.test(m.text())) faults.push(`console: ${m.text()}`); });
+      page.on('console', (m) => {
+        if (m.type() === 'error' && !/WebSocket connection|ERR_CONNECTION|503 \(/.test(m.text()))
+          faults.push(`console: ${m.text()}`);
+      });
       page.on('request', (r) => {
         const { origin, protocol } = new URL(r.url());
         if (origin !== server.url && protocol !== 'data:' && protocol !== 'blob:') faults.push(`request: ${r.url()}`);
@@ -114,10 +150,13 @@ export async function stage() {
     });
     await context.addInitScript(() => {
       globalThis.violations = [];
-      document.addEventListener('securitypolicyviolation', (e) => globalThis.violations.push(`${e.violatedDirective} ${e.blockedURI} ${e.sample}`));
+      document.addEventListener('securitypolicyviolation', (e) =>
+        globalThis.violations.push(`${e.violatedDirective} ${e.blockedURI} ${e.sample}`),
+      );
     });
     return {
-      context, line,
+      context,
+      line,
       async open(hash = '') {
         const page = await context.newPage();
         await page.goto(`${server.url}/${hash}`);
@@ -129,9 +168,15 @@ export async function stage() {
   }
 
   return {
-    server, up, browser, visitor, faults,
+    server,
+    up,
+    browser,
+    visitor,
+    faults,
     /** Nothing went wrong beside what the test looks at. */
-    clean() { assert.deepEqual(faults.splice(0), []); },
+    clean() {
+      assert.deepEqual(faults.splice(0), []);
+    },
     async close() {
       await browser.close();
       await server.close();
@@ -144,7 +189,11 @@ export async function stage() {
 export async function say(page, text) {
   await page.locator('#say').fill(text);
   await page.locator('.go[type="submit"]').click();
-  await page.locator('.turn.you:not([data-out]), .wait').filter({ hasText: text.split('\n')[0].replace(/\*/g, '').slice(0, 60) }).last().waitFor();
+  await page
+    .locator('.turn.you:not([data-out]), .wait')
+    .filter({ hasText: text.split('\n')[0].replace(/\*/g, '').slice(0, 60) })
+    .last()
+    .waitFor();
 }
 
 export const lastText = (page) => page.locator('.turn:not(.you) .text').last();

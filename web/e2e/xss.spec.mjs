@@ -17,24 +17,43 @@ const foreign = [];
 before(async () => {
   const here = (p) => fileURLToPath(new URL(p, import.meta.url));
   const built = await build({
-    root: here('..'), configFile: here('../vite.config.ts'), logLevel: 'error',
-    build: { write: false, target: 'es2022', modulePreload: false, rolldownOptions: { input: here('./xss-page.ts'), output: { codeSplitting: false, format: 'iife' } } },
+    root: here('..'),
+    configFile: here('../vite.config.ts'),
+    logLevel: 'error',
+    build: {
+      write: false,
+      target: 'es2022',
+      modulePreload: false,
+      rolldownOptions: { input: here('./xss-page.ts'), output: { codeSplitting: false, format: 'iife' } },
+    },
   });
   const code = (Array.isArray(built) ? built[0] : built).output[0].code;
-  const start = 'globalThis.fires=0;globalThis.fired=()=>{globalThis.fires++};globalThis.alert=globalThis.fired;globalThis.violations=[];document.addEventListener("securitypolicyviolation",e=>violations.push(e.violatedDirective+" "+e.blockedURI+" "+e.sample));';
+  const start =
+    'globalThis.fires=0;globalThis.fired=()=>{globalThis.fires++};globalThis.alert=globalThis.fired;globalThis.violations=[];document.addEventListener("securitypolicyviolation",e=>violations.push(e.violatedDirective+" "+e.blockedURI+" "+e.sample));';
   const sha = (text) => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
   const csp = `default-src 'none'; script-src ${sha(start)} ${sha(code)}; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'`;
   server = http.createServer((req, res) => {
     res.writeHead(200, { 'content-type': 'text/html; charset=utf-8', 'content-security-policy': csp });
-    res.end(`<!doctype html><title>x</title><link rel="icon" href="data:,"><body><script>${start}</script><script>${code}</script>`);
+    res.end(
+      `<!doctype html><title>x</title><link rel="icon" href="data:,"><body><script>${start}</script><script>${code}</script>`,
+    );
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  browser = await chromium.launch({ executablePath: process.env.KITH_CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking'] });
+  browser = await chromium.launch({
+    executablePath: process.env.KITH_CHROMIUM ?? '/usr/bin/chromium',
+    args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking'],
+  });
   page = await browser.newPage();
   const origin = `http://127.0.0.1:${server.address().port}`;
-  page.on('request', (r) => { if (!r.url().startsWith(origin) && !r.url().startsWith('data:,') && !r.url().startsWith('blob:')) foreign.push(r.url()); });
-  page.on('dialog', (d) => { foreign.push(`dialog ${d.message()}`); void d.dismiss(); });
+  page.on('request', (r) => {
+    if (!r.url().startsWith(origin) && !r.url().startsWith('data:,') && !r.url().startsWith('blob:'))
+      foreign.push(r.url());
+  });
+  page.on('dialog', (d) => {
+    foreign.push(`dialog ${d.message()}`);
+    void d.dismiss();
+  });
   await page.goto(origin);
   await page.evaluate(() => globalThis.ready());
 });
@@ -43,12 +62,19 @@ after(async () => {
   server?.close();
 });
 
-test('there are at least 300 cases, all different', () => { assert.ok(new Set(CASES).size >= 300, `${new Set(CASES).size}`); });
+test('there are at least 300 cases, all different', () => {
+  assert.ok(new Set(CASES).size >= 300, `${new Set(CASES).size}`);
+});
 
 test('no case becomes more than text, whole or split at any character', async () => {
   const bad = [];
   for (let at = 0; at < CASES.length; at += 20) {
-    bad.push(...await page.evaluate((cases) => cases.map((text) => [text, globalThis.check(text)]).filter(([, found]) => found.length > 0), CASES.slice(at, at + 20)));
+    bad.push(
+      ...(await page.evaluate(
+        (cases) => cases.map((text) => [text, globalThis.check(text)]).filter(([, found]) => found.length > 0),
+        CASES.slice(at, at + 20),
+      )),
+    );
   }
   assert.deepEqual(bad, []);
   assert.equal(await page.evaluate(() => globalThis.fires), 0);

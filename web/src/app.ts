@@ -3,7 +3,16 @@
  * state of a conversation is taken over at most once a frame, however many events arrive.
  */
 import { computed, signal } from '@preact/signals';
-import type { Conversation, ConversationState, ConversationSummary, KithClient, LineState, Me, PersonaCard, Store } from '@kith/client';
+import type {
+  Conversation,
+  ConversationState,
+  ConversationSummary,
+  KithClient,
+  LineState,
+  Me,
+  PersonaCard,
+  Store,
+} from '@kith/client';
 import { Drafts } from './drafts';
 import { painter } from './frame';
 import { loadAnswers } from './md/load';
@@ -29,7 +38,9 @@ export const drawer = signal(false);
 export const stopped = signal<ReadonlyMap<string, string>>(new Map());
 /** What the polite status region says. */
 export const said = signal('');
-export const overlay = signal<undefined | { is: 'palette' | 'settings' | 'keys' } | { is: 'rename' | 'remove'; conv: string; title: string }>(undefined);
+export const overlay = signal<
+  undefined | { is: 'palette' | 'settings' | 'keys' } | { is: 'rename' | 'remove'; conv: string; title: string }
+>(undefined);
 
 export const personas = computed<PersonaCard[]>(() => me.value?.personas ?? []);
 export const summary = computed(() => list.value.find((item) => item.id === current.value));
@@ -41,12 +52,15 @@ export function personaOf(id: string | undefined): PersonaCard | undefined {
 
 /** Who answers here: the persona of the conversation, else whoever wrote last, else the first one there is. */
 export const persona = computed<{ id: string; name: string }>(() => {
-  if (current.value === undefined) return personaOf(chosenPersona.value) ?? personaOf(undefined) ?? { id: '', name: words.state.fallback };
+  if (current.value === undefined)
+    return personaOf(chosenPersona.value) ?? personaOf(undefined) ?? { id: '', name: words.state.fallback };
   const known = personaOf(state.value?.persona ?? summary.value?.persona);
   const run = state.value?.runs.find((r) => r.by.kind === 'ai')?.by;
   const speaker = run ?? state.value?.messages.findLast((m) => m.by.kind === 'ai')?.by;
   if (speaker?.name) return { id: speaker.id, name: speaker.name };
-  return known ?? personaOf(speaker?.id) ?? personaOf(undefined) ?? { id: speaker?.id ?? '', name: words.state.fallback };
+  return (
+    known ?? personaOf(speaker?.id) ?? personaOf(undefined) ?? { id: speaker?.id ?? '', name: words.state.fallback }
+  );
 });
 
 let client: KithClient;
@@ -54,7 +68,9 @@ let store: Store;
 export let drafts: Drafts;
 const open = new Map<string, { conversation: Conversation; leave: () => void }>();
 
-export function say(text: string): void { said.value = text; }
+export function say(text: string): void {
+  said.value = text;
+}
 
 function opened(id: string): Conversation {
   const known = open.get(id);
@@ -64,7 +80,9 @@ function opened(id: string): Conversation {
     return known.conversation;
   }
   const conversation = client.conversation(id);
-  const leave = conversation.subscribe(() => { if (id === current.value) paint(); });
+  const leave = conversation.subscribe(() => {
+    if (id === current.value) paint();
+  });
   open.set(id, { conversation, leave });
   for (const [other, held] of open) {
     if (open.size <= OPEN_MAX) break;
@@ -120,11 +138,13 @@ export async function send(text: string): Promise<void> {
 /** An empty title becomes the first line of the first message, once that message is stored. */
 async function nameIt(id: string, text: string, sent: Promise<unknown>): Promise<void> {
   try {
-    const outcome = await sent as { status?: string } | undefined;
+    const outcome = (await sent) as { status?: string } | undefined;
     if (outcome !== undefined && outcome.status === 'refused') return;
     const name = titleFrom(text);
     if (name !== '') await client.rename(id, name);
-  } catch { /* A conversation without a name is shown by its last line. */ }
+  } catch {
+    /* A conversation without a name is shown by its last line. */
+  }
 }
 
 export async function begin(text: string): Promise<void> {
@@ -160,7 +180,7 @@ export function takeFirst(): string {
 export function stop(): void {
   const here = conversation();
   const running = state.value?.runs.filter((r) => r.st !== 'queued') ?? [];
-  const targets = running.length > 0 ? running : state.value?.runs ?? [];
+  const targets = running.length > 0 ? running : (state.value?.runs ?? []);
   if (here === undefined || targets.length === 0) return;
   const next = new Map(stopped.value);
   for (const run of targets) next.set(run.run, run.text);
@@ -198,7 +218,9 @@ export async function remove(conv: string): Promise<void> {
   say(words.live.removed);
 }
 export const moreOfList = (): Promise<void> => client.loadMoreList();
-export const tryNow = (): void => { client.connect(); };
+export const tryNow = (): void => {
+  client.connect();
+};
 
 /** Looks for conversations on the server; what the list holds is matched by the caller. */
 export async function find(query: string): Promise<ConversationSummary[]> {
@@ -242,7 +264,9 @@ export async function start(made: KithClient, kept: Store): Promise<void> {
     const [known, unsent] = await Promise.all([kept.get<Me>('page:me'), kept.get<string>('page:first')]);
     if (known !== undefined && me.value === undefined) me.value = known;
     if (unsent !== undefined) first.value = { text: unsent, failed: true };
-  } catch { /* Without a store the page only starts a little emptier. */ }
+  } catch {
+    /* Without a store the page only starts a little emptier. */
+  }
   line.value = client.line;
   client.onLine(onLine);
   client.onMe((next) => {

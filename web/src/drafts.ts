@@ -4,7 +4,11 @@
  */
 import type { Store } from '@kith/client';
 
-interface Cleared { t: 'draft.cleared'; conv: string; text: string }
+interface Cleared {
+  t: 'draft.cleared';
+  conv: string;
+  text: string;
+}
 
 export class Drafts {
   #store: Store;

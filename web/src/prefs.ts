@@ -5,10 +5,18 @@ export type Theme = 'system' | 'light' | 'dark';
 export type SendKey = 'enter' | 'ctrl';
 
 function read(key: string): string | null {
-  try { return localStorage.getItem(key); } catch { return null; }
+  try {
+    return localStorage.getItem(key);
+  } catch {
+    return null;
+  }
 }
 function write(key: string, value: string): void {
-  try { localStorage.setItem(key, value); } catch { /* A browser that keeps nothing still shows the choice until it is closed. */ }
+  try {
+    localStorage.setItem(key, value);
+  } catch {
+    /* A browser that keeps nothing still shows the choice until it is closed. */
+  }
 }
 
 const kept = read('kith.theme');

@@ -15,15 +15,34 @@ import { WebSocketServer } from 'ws';
 
 const WEB = process.env.KITH_WEB ?? fileURLToPath(new URL('../../build/web', import.meta.url));
 const COALESCE_MS = 30;
-const PERSONAS = [{
-  id: 'p_default', name: 'Kit', greeting: 'I’m Kit. Ask me something, or let me take something off your list.',
-  suggestions: ['Plan a weekend: two days, one bag, no rush', 'Read a letter with me: and find the friendly answer', 'Cook what is there: eggs, leeks, half a lemon', 'Explain it simply: tides, taxes or tensors'],
-}];
+const PERSONAS = [
+  {
+    id: 'p_default',
+    name: 'Kit',
+    greeting: 'I’m Kit. Ask me something, or let me take something off your list.',
+    suggestions: [
+      'Plan a weekend: two days, one bag, no rush',
+      'Read a letter with me: and find the friendly answer',
+      'Cook what is there: eggs, leeks, half a lemon',
+      'Explain it simply: tides, taxes or tensors',
+    ],
+  },
+];
 
 let sequence = 0;
 /** Sorts by time, as the real ids do. */
-const makeId = (letter) => `${letter}_${Date.now().toString(36).padStart(10, '0')}${(sequence++).toString(36).padStart(6, '0')}${randomBytes(5).toString('hex')}`.slice(0, 28);
-class Fault extends Error { constructor(code, message, temporary = false) { super(message); this.code = code; this.temporary = temporary; } }
+const makeId = (letter) =>
+  `${letter}_${Date.now().toString(36).padStart(10, '0')}${(sequence++).toString(36).padStart(6, '0')}${randomBytes(5).toString('hex')}`.slice(
+    0,
+    28,
+  );
+class Fault extends Error {
+  constructor(code, message, temporary = false) {
+    super(message);
+    this.code = code;
+    this.temporary = temporary;
+  }
+}
 
 export async function startFake({ port = 0, upstream, personas = PERSONAS, web = WEB } = {}) {
   const users = new Map();
@@ -41,7 +60,16 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
     const path = pathOf(c);
     const read = c.read.get(user) ?? 0;
     const last = path[path.length - 1];
-    return { id: c.id, title: c.title, head: c.log.length, unread: path.filter((m) => m.offset > read && m.by.id !== user).length, last: last?.text.slice(0, 200), mode: c.mode, updated: c.updated, persona: c.persona };
+    return {
+      id: c.id,
+      title: c.title,
+      head: c.log.length,
+      unread: path.filter((m) => m.offset > read && m.by.id !== user).length,
+      last: last?.text.slice(0, 200),
+      mode: c.mode,
+      updated: c.updated,
+      persona: c.persona,
+    };
   };
   const inbox = (c) => push(`#${c.owner}`, { data: { t: 'conv', conv: summaryOf(c, c.owner) } });
   const append = (c, event) => {
@@ -65,7 +93,11 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
   /* ---- the tree ---- */
   const pathOf = (c) => {
     const out = [];
-    for (let id = c.head; id !== null && id !== undefined; id = c.messages.get(id)?.parent ?? c.reserved.get(id) ?? null) {
+    for (
+      let id = c.head;
+      id !== null && id !== undefined;
+      id = c.messages.get(id)?.parent ?? c.reserved.get(id) ?? null
+    ) {
       const m = c.messages.get(id);
       if (m) out.unshift(m);
     }
@@ -80,14 +112,26 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
       at = next;
     }
   };
-  const siblings = (c, m) => [...c.messages.values()].filter((x) => x.parent === m.parent && x.by.kind === m.by.kind).map((x) => x.id);
+  const siblings = (c, m) =>
+    [...c.messages.values()].filter((x) => x.parent === m.parent && x.by.kind === m.by.kind).map((x) => x.id);
 
   /* ---- runs ---- */
-  const entry = (r) => ({ r: r.id, m: r.msg, parent: r.parent, by: r.by, st: r.st, text: r.text, p: r.text.length, model: r.model });
+  const entry = (r) => ({
+    r: r.id,
+    m: r.msg,
+    parent: r.parent,
+    by: r.by,
+    st: r.st,
+    text: r.text,
+    p: r.text.length,
+    model: r.model,
+  });
   const next = (c) => {
     const r = c.runs[0];
     if (r && r.st === 'queued') void work(c, r);
-    c.runs.forEach((x, i) => { if (i > 0 && x.st === 'queued') tell(c, { t: 'st', r: x.id, st: 'queued', pos: i }); });
+    c.runs.forEach((x, i) => {
+      if (i > 0 && x.st === 'queued') tell(c, { t: 'st', r: x.id, st: 'queued', pos: i });
+    });
   };
   const end = (c, r, status, why, usage) => {
     if (r.over) return;
@@ -95,7 +139,18 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
     flush(c, r);
     c.runs = c.runs.filter((x) => x !== r);
     runs.delete(r.id);
-    append(c, { t: 'msg', id: r.msg, parent: r.parent, run: r.id, by: r.by, text: r.text, status, model: r.model, ...(why ? { why } : {}), ...(usage ? { usage } : {}) });
+    append(c, {
+      t: 'msg',
+      id: r.msg,
+      parent: r.parent,
+      run: r.id,
+      by: r.by,
+      text: r.text,
+      status,
+      model: r.model,
+      ...(why ? { why } : {}),
+      ...(usage ? { usage } : {}),
+    });
     push(`#${c.owner}`, { data: { t: 'run', conv: c.id, run: r.id, on: false } });
     next(c);
   };
@@ -118,7 +173,10 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
     r.st = 'thinking';
     tell(c, { t: 'st', r: r.id, st: 'thinking' });
     push(`#${c.owner}`, { data: { t: 'run', conv: c.id, run: r.id, on: true } });
-    if (r.text !== '') { r.st = 'writing'; flush(c, r); }
+    if (r.text !== '') {
+      r.st = 'writing';
+      flush(c, r);
+    }
     const messages = [];
     for (let id = r.parent; id; id = c.messages.get(id)?.parent ?? c.reserved.get(id) ?? null) {
       const m = c.messages.get(id);
@@ -127,7 +185,12 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
     let finished;
     let usage;
     try {
-      const res = await fetch(`${upstream}/chat/completions`, { method: 'POST', signal: r.abort.signal, headers: { 'content-type': 'application/json' }, body: JSON.stringify({ model: r.model, stream: true, messages }) });
+      const res = await fetch(`${upstream}/chat/completions`, {
+        method: 'POST',
+        signal: r.abort.signal,
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ model: r.model, stream: true, messages }),
+      });
       if (!res.ok) return end(c, r, 'failed', 'upstream_error');
       let rest = '';
       const decoder = new TextDecoder();
@@ -147,18 +210,35 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
       }
       return end(c, r, 'failed', 'upstream_closed');
     } catch (e) {
-      return r.stopped ? undefined : end(c, r, 'failed', e.cause?.code === 'ECONNREFUSED' ? 'model_unavailable' : 'upstream_closed');
+      return r.stopped
+        ? undefined
+        : end(c, r, 'failed', e.cause?.code === 'ECONNREFUSED' ? 'model_unavailable' : 'upstream_closed');
     }
   }
   const makeRun = (c, parent, text = '') => {
     const persona = personas.find((p) => p.id === c.persona) ?? personas[0];
-    const r = { id: makeId('r'), msg: makeId('m'), parent, by: { kind: 'ai', id: persona.id, name: persona.name }, model: 'scripted-7b', st: 'queued', text, sent: 0, conv: c, abort: new AbortController() };
+    const r = {
+      id: makeId('r'),
+      msg: makeId('m'),
+      parent,
+      by: { kind: 'ai', id: persona.id, name: persona.name },
+      model: 'scripted-7b',
+      st: 'queued',
+      text,
+      sent: 0,
+      conv: c,
+      abort: new AbortController(),
+    };
     c.reserved.set(r.msg, parent);
     c.runs.push(r);
     runs.set(r.id, r);
     return r;
   };
-  const stop = (c, r) => { r.stopped = true; r.abort.abort(); end(c, r, 'stopped', 'stopped'); };
+  const stop = (c, r) => {
+    r.stopped = true;
+    r.abort.abort();
+    end(c, r, 'stopped', 'stopped');
+  };
 
   /* ---- commands ---- */
   const own = (s, id) => {
@@ -166,36 +246,90 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
     if (c === undefined || c.owner !== s.user) throw new Fault(404, 'not found');
     return c;
   };
-  const object = (c) => ({ id: c.id, title: c.title, persona: c.persona, mode: c.mode, role: 'owner', offset: c.log.length, epoch: c.epoch, created: c.created, updated: c.updated, head: c.head });
+  const object = (c) => ({
+    id: c.id,
+    title: c.title,
+    persona: c.persona,
+    mode: c.mode,
+    role: 'owner',
+    offset: c.log.length,
+    epoch: c.epoch,
+    created: c.created,
+    updated: c.updated,
+    head: c.head,
+  });
   const commands = {
     'conv.create'(s, q) {
       const known = q.cid && [...conversations.values()].find((c) => c.cid === q.cid && c.owner === s.user);
       if (known) return { conv: object(known) };
-      const c = { id: makeId('c'), cid: q.cid, owner: s.user, title: q.title ?? '', persona: q.persona ?? personas[0].id, mode: 'ai', epoch: `${randomBytes(4).toString('hex')}.g1`, created: Date.now(), updated: Date.now(), log: [], messages: new Map(), reserved: new Map(), runs: [], cids: new Map(), read: new Map(), head: null };
+      const c = {
+        id: makeId('c'),
+        cid: q.cid,
+        owner: s.user,
+        title: q.title ?? '',
+        persona: q.persona ?? personas[0].id,
+        mode: 'ai',
+        epoch: `${randomBytes(4).toString('hex')}.g1`,
+        created: Date.now(),
+        updated: Date.now(),
+        log: [],
+        messages: new Map(),
+        reserved: new Map(),
+        runs: [],
+        cids: new Map(),
+        read: new Map(),
+        head: null,
+      };
       conversations.set(c.id, c);
       return { conv: object(c) };
     },
     'conv.list'(s, q) {
-      const all = [...conversations.values()].filter((c) => c.owner === s.user && c.log.length > 0 && (!q.query || `${c.title} ${pathOf(c).map((m) => m.text).join(' ')}`.toLowerCase().includes(q.query.toLowerCase()))).sort((a, b) => b.updated - a.updated);
+      const all = [...conversations.values()]
+        .filter(
+          (c) =>
+            c.owner === s.user &&
+            c.log.length > 0 &&
+            (!q.query ||
+              `${c.title} ${pathOf(c)
+                .map((m) => m.text)
+                .join(' ')}`
+                .toLowerCase()
+                .includes(q.query.toLowerCase())),
+        )
+        .sort((a, b) => b.updated - a.updated);
       const from = q.before ? Number(q.before) : 0;
       const limit = q.limit ?? 50;
-      return { items: all.slice(from, from + limit).map((c) => summaryOf(c, s.user)), ...(all.length > from + limit ? { next: String(from + limit) } : {}) };
+      return {
+        items: all.slice(from, from + limit).map((c) => summaryOf(c, s.user)),
+        ...(all.length > from + limit ? { next: String(from + limit) } : {}),
+      };
     },
     'conv.open'(s, q) {
       const c = own(s, q.conv);
       const path = pathOf(c).filter((m) => q.before === undefined || m.offset < Number(q.before));
       const page = path.slice(-(q.limit ?? 50));
-      return { conv: object(c), messages: page.map(({ t, ...m }) => ({ ...m, siblings: siblings(c, m) })), offset: c.log.length, epoch: c.epoch, ...(page.length < path.length ? { next: page[0].offset } : {}) };
+      return {
+        conv: object(c),
+        messages: page.map(({ t, ...m }) => ({ ...m, siblings: siblings(c, m) })),
+        offset: c.log.length,
+        epoch: c.epoch,
+        ...(page.length < path.length ? { next: page[0].offset } : {}),
+      };
     },
     'conv.update'(s, q) {
       const c = own(s, q.conv);
-      if (q.title !== undefined && q.title !== c.title) append(c, { t: 'state', k: 'title', v: q.title, by: { kind: 'user', id: s.user } });
+      if (q.title !== undefined && q.title !== c.title)
+        append(c, { t: 'state', k: 'title', v: q.title, by: { kind: 'user', id: s.user } });
       return { conv: object(c) };
     },
     'conv.delete'(s, q) {
       const c = own(s, q.conv);
       conversations.delete(c.id);
-      for (const other of sessions) if (other.channels.delete(`conv:${c.id}`)) other.ws.send(JSON.stringify({ push: { channel: `conv:${c.id}`, unsubscribe: { code: 2000, reason: 'deleted' } } }));
+      for (const other of sessions)
+        if (other.channels.delete(`conv:${c.id}`))
+          other.ws.send(
+            JSON.stringify({ push: { channel: `conv:${c.id}`, unsubscribe: { code: 2000, reason: 'deleted' } } }),
+          );
       push(`#${c.owner}`, { data: { t: 'conv.gone', conv: c.id } });
       return { conv: object(c) };
     },
@@ -204,13 +338,24 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
       const known = c.cids.get(q.cid);
       if (known) return { ...known, status: 'duplicate' };
       const active = c.runs.length > 0;
-      if (active && q.during_run === 'reject') return { status: 'refused', reason: { code: 'busy', message: 'An answer is being written.', retry_ms: 1000 } };
-      if (c.runs.length >= 9) return { status: 'refused', reason: { code: 'busy', message: 'Too many wait.', retry_ms: 3000 } };
+      if (active && q.during_run === 'reject')
+        return { status: 'refused', reason: { code: 'busy', message: 'An answer is being written.', retry_ms: 1000 } };
+      if (c.runs.length >= 9)
+        return { status: 'refused', reason: { code: 'busy', message: 'Too many wait.', retry_ms: 3000 } };
       if (active && q.during_run === 'cancel') for (const r of [...c.runs]) stop(c, r);
       const id = makeId('m');
       const parent = tip(c);
       const r = makeRun(c, id);
-      const offset = append(c, { t: 'msg', id, parent, by: { kind: 'user', id: s.user, name: s.name }, cid: q.cid, text: q.text, status: 'complete', answer: { run: r.id, msg: r.msg, persona: c.persona, model: r.model } });
+      const offset = append(c, {
+        t: 'msg',
+        id,
+        parent,
+        by: { kind: 'user', id: s.user, name: s.name },
+        cid: q.cid,
+        text: q.text,
+        status: 'complete',
+        answer: { run: r.id, msg: r.msg, persona: c.persona, model: r.model },
+      });
       const outcome = { status: 'accepted', msg: id, run: r.id, offset, epoch: c.epoch };
       c.cids.set(q.cid, outcome);
       next(c);
@@ -222,7 +367,16 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
       if (!old) throw new Fault(404, 'not found');
       const r = makeRun(c, old.parent, q.continue ? old.text : '');
       append(c, { t: 'state', k: 'head', v: old.parent, by: { kind: 'user', id: s.user } });
-      const offset = append(c, { t: 'run', run: r.id, msg: r.msg, parent: old.parent, persona: c.persona, model: r.model, cause: q.continue ? 'continue' : 'regenerate', by: { kind: 'user', id: s.user } });
+      const offset = append(c, {
+        t: 'run',
+        run: r.id,
+        msg: r.msg,
+        parent: old.parent,
+        persona: c.persona,
+        model: r.model,
+        cause: q.continue ? 'continue' : 'regenerate',
+        by: { kind: 'user', id: s.user },
+      });
       next(c);
       return { status: 'accepted', msg: r.msg, run: r.id, offset, epoch: c.epoch };
     },
@@ -234,10 +388,14 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
     'run.get'(s, q) {
       const r = runs.get(q.run);
       if (r) return entry(r);
-      for (const c of conversations.values()) for (const m of c.messages.values()) if (m.run === q.run) return { msg: m };
+      for (const c of conversations.values())
+        for (const m of c.messages.values()) if (m.run === q.run) return { msg: m };
       throw new Fault(404, 'not found');
     },
-    'typing.set'(s, q) { tell(own(s, q.conv), { t: 'typing', u: s.user, on: q.on }); return {}; },
+    'typing.set'(s, q) {
+      tell(own(s, q.conv), { t: 'typing', u: s.user, on: q.on });
+      return {};
+    },
     'read.set'(s, q) {
       const c = own(s, q.conv);
       c.read.set(s.user, Math.max(c.read.get(s.user) ?? 0, q.offset));
@@ -251,10 +409,25 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
   const subscribeTo = (s, q) => {
     const c = own(s, q.channel.replace(/^conv:/, ''));
     s.channels.add(q.channel);
-    const data = { as_of: c.log.length, mode: c.mode, title: c.title, typing: [], read: Object.fromEntries(c.read), runs: c.runs.map((r) => { flush(c, r); return entry(r); }) };
+    const data = {
+      as_of: c.log.length,
+      mode: c.mode,
+      title: c.title,
+      typing: [],
+      read: Object.fromEntries(c.read),
+      runs: c.runs.map((r) => {
+        flush(c, r);
+        return entry(r);
+      }),
+    };
     const result = { recoverable: true, positioned: true, epoch: c.epoch, offset: c.log.length, data };
     if (q.recover && (q.epoch ?? '') === c.epoch && (q.offset ?? 0) <= c.log.length) {
-      Object.assign(result, { was_recovering: true, recovered: true, offset: q.offset ?? 0, publications: c.log.slice(q.offset ?? 0).map((e, i) => ({ data: e, offset: (q.offset ?? 0) + i + 1 })) });
+      Object.assign(result, {
+        was_recovering: true,
+        recovered: true,
+        offset: q.offset ?? 0,
+        publications: c.log.slice(q.offset ?? 0).map((e, i) => ({ data: e, offset: (q.offset ?? 0) + i + 1 })),
+      });
     } else if (q.recover) Object.assign(result, { was_recovering: true });
     return result;
   };
@@ -265,11 +438,32 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
       users.set(user.token, user);
       s.user = user.id;
       s.channels.add(`#${s.user}`);
-      return { connect: { client: randomBytes(8).toString('hex'), version: 'fake', ping: 25, pong: true, subs: { [`#${s.user}`]: { recoverable: true, epoch: 'i1', offset: 0 } },
-        data: { kith: { protocol: 1, version: '0.1.0', user: s.user, guest: true, ...(known ? {} : { token: user.token }), limits: { text_bytes: 32768, parts: 16, file_bytes: 20971520 }, personas } } } };
+      return {
+        connect: {
+          client: randomBytes(8).toString('hex'),
+          version: 'fake',
+          ping: 25,
+          pong: true,
+          subs: { [`#${s.user}`]: { recoverable: true, epoch: 'i1', offset: 0 } },
+          data: {
+            kith: {
+              protocol: 1,
+              version: '0.1.0',
+              user: s.user,
+              guest: true,
+              ...(known ? {} : { token: user.token }),
+              limits: { text_bytes: 32768, parts: 16, file_bytes: 20971520 },
+              personas,
+            },
+          },
+        },
+      };
     }
     if (q.subscribe) return { subscribe: subscribeTo(s, q.subscribe) };
-    if (q.unsubscribe) { s.channels.delete(q.unsubscribe.channel); return { unsubscribe: {} }; }
+    if (q.unsubscribe) {
+      s.channels.delete(q.unsubscribe.channel);
+      return { unsubscribe: {} };
+    }
     if (q.rpc) {
       const command = commands[q.rpc.method];
       if (!command) throw new Fault(108, 'not available');
@@ -285,7 +479,12 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
         s.ws.send(JSON.stringify({ id: q.id, ...handle(s, q) }));
       } catch (e) {
         if (!(e instanceof Fault)) throw e;
-        s.ws.send(JSON.stringify({ id: q.id, error: { code: e.code, message: e.message, ...(e.temporary ? { temporary: true } : {}) } }));
+        s.ws.send(
+          JSON.stringify({
+            id: q.id,
+            error: { code: e.code, message: e.message, ...(e.temporary ? { temporary: true } : {}) },
+          }),
+        );
       }
     }
   };
@@ -293,11 +492,26 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
   const manifest = () => JSON.parse(readFileSync(path.join(web, 'manifest.json'), 'utf8'));
   const server = http.createServer((req, res) => {
     const url = new URL(req.url, 'http://x');
-    if (url.pathname === '/readyz') { res.writeHead(readyText === '' ? 200 : 503, { 'content-type': 'text/plain' }).end(readyText || 'ok'); return; }
+    if (url.pathname === '/readyz') {
+      res.writeHead(readyText === '' ? 200 : 503, { 'content-type': 'text/plain' }).end(readyText || 'ok');
+      return;
+    }
     const file = manifest().files.find((f) => f.path === url.pathname);
-    if (!file) { res.writeHead(404).end(); return; }
-    const headers = { 'content-type': file.type, 'cache-control': file.cache, etag: file.etag, vary: 'accept-encoding', ...file.headers };
-    if (req.headers['if-none-match'] === file.etag) { res.writeHead(304, headers).end(); return; }
+    if (!file) {
+      res.writeHead(404).end();
+      return;
+    }
+    const headers = {
+      'content-type': file.type,
+      'cache-control': file.cache,
+      etag: file.etag,
+      vary: 'accept-encoding',
+      ...file.headers,
+    };
+    if (req.headers['if-none-match'] === file.etag) {
+      res.writeHead(304, headers).end();
+      return;
+    }
     const gz = /\bgzip\b/.test(req.headers['accept-encoding'] ?? '');
     res.writeHead(200, gz ? { ...headers, 'content-encoding': 'gzip' } : headers);
     res.end(readFileSync(path.join(web, gz ? file.encodings.gzip : file.file)));
@@ -308,7 +522,10 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
     sessions.add(s);
     const ping = setInterval(() => ws.send('{}'), 25_000);
     ws.on('message', (data) => onFrame(s, data.toString()));
-    ws.on('close', () => { sessions.delete(s); clearInterval(ping); });
+    ws.on('close', () => {
+      sessions.delete(s);
+      clearInterval(ping);
+    });
     ws.on('error', () => undefined);
   });
   server.listen(port, '127.0.0.1');
@@ -317,14 +534,26 @@ export async function startFake({ port = 0, upstream, personas = PERSONAS, web =
     url: `http://127.0.0.1:${server.address().port}`,
     conversations,
     /** '' = ready; else the text that /readyz gives with 503. */
-    ready(text) { readyText = text; },
-    close() { for (const s of sessions) s.ws.terminate(); server.closeAllConnections(); server.close(); },
+    ready(text) {
+      readyText = text;
+    },
+    close() {
+      for (const s of sessions) s.ws.terminate();
+      server.closeAllConnections();
+      server.close();
+    },
   };
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const option = (name, otherwise) => { const at = process.argv.indexOf(`--${name}`); return at > 0 ? process.argv[at + 1] : otherwise; };
+  const option = (name, otherwise) => {
+    const at = process.argv.indexOf(`--${name}`);
+    return at > 0 ? process.argv[at + 1] : otherwise;
+  };
   const { startUpstream } = await import('../e2e/upstream.mjs');
-  const fake = await startFake({ port: Number(option('port', '8081')), upstream: option('upstream') ?? (await startUpstream()).url });
+  const fake = await startFake({
+    port: Number(option('port', '8081')),
+    upstream: option('upstream') ?? (await startUpstream()).url,
+  });
   console.log(`listening on ${fake.url}`);
 }

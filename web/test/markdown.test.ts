@@ -39,15 +39,18 @@ function prose(root: HTMLElement): string {
 
 const SAMPLES: Record<string, string> = {
   emphasis: 'A **bold** word, an *italic one*, ***both***, ~~gone~~ and `code with * inside`. End.',
-  narration: '*She lays a hand on the brass housing, the way one quiets a horse.*\n\n“By clockwork, yes.”\n\n*Outside, the horizon has gone.*',
+  narration:
+    '*She lays a hand on the brass housing, the way one quiets a horse.*\n\n“By clockwork, yes.”\n\n*Outside, the horizon has gone.*',
   link: 'See [the **manual**](https://example.org/a_b) and <https://example.org/x>, or ![a picture](https://example.org/p.png) there.',
   fence: 'Run this:\n\n```python\nprint("**not bold** | no table")\nx = `1`\n```\n\nThen rest.',
   tilde: 'Thus:\n\n~~~\ncode ``` inside\n~~~\n\nDone.',
-  table: 'Compare:\n\n| Plant | Water | **Bold** |\n|:---|---:|:--:|\n| Tomato | 2 l | `a|b` |\n| Basil | a *cup* | yes |\n\nAfter.',
+  table:
+    'Compare:\n\n| Plant | Water | **Bold** |\n|:---|---:|:--:|\n| Tomato | 2 l | `a|b` |\n| Basil | a *cup* | yes |\n\nAfter.',
   list: 'Three:\n\n- one **strong** thing\n- two\n  - nested `code`\n- three\n\n1. first\n2. second\n\n- [ ] open\n- [x] done\n',
   heading: 'Intro\n\n## A **heading**\n\ntext\n\n### Deeper\n\nmore text\n---\nnot a heading above? yes it is\n',
   quote: '> To be **or** not\n> to be\n\nsaid he.',
-  maths: 'The area is $\\pi r^2$ and\n\n$$\n\\int_0^1 x^2\\,dx = \\frac{1}{3}\n$$\n\nor \\(a^2+b^2=c^2\\), and \\[ e^{i\\pi} = -1 \\] too. It costs $5 and $6.',
+  maths:
+    'The area is $\\pi r^2$ and\n\n$$\n\\int_0^1 x^2\\,dx = \\frac{1}{3}\n$$\n\nor \\(a^2+b^2=c^2\\), and \\[ e^{i\\pi} = -1 \\] too. It costs $5 and $6.',
   entities: 'Fish &amp; chips &lt;b&gt; 5 < 6 & 7 > 3 &copy; 2 * 3 * 4 a_b_c',
   html: 'Line<br>break, H<sub>2</sub>O, x<sup>2</sup>, <kbd>Ctrl</kbd>, <div class="x">raw</div>.',
   code: '1. Install:\n\n   ```bash\n   make deps\n   ```\n\n2. Run it.\n',
@@ -61,13 +64,25 @@ describe('streamed text', () => {
   }
 
   const RAW: Record<string, RegExp> = {
-    emphasis: /\*|~~/, narration: /\*/, link: /\]\(|!\[|\*\*|\[the/, fence: /```|^`|\*\*/m, tilde: /~~~/, table: /\||--|\*/, list: /\*\*|\[[ x]?\]|^- /m,
-    heading: /#|\*\*|---/, quote: /> |\*\*/, maths: /\$\$|\\\(|\\\[|\$\\pi/, html: /<br|<sub|<\/s|<kbd/,
+    emphasis: /\*|~~/,
+    narration: /\*/,
+    link: /\]\(|!\[|\*\*|\[the/,
+    fence: /```|^`|\*\*/m,
+    tilde: /~~~/,
+    table: /\||--|\*/,
+    list: /\*\*|\[[ x]?\]|^- /m,
+    heading: /#|\*\*|---/,
+    quote: /> |\*\*/,
+    maths: /\$\$|\\\(|\\\[|\$\\pi/,
+    html: /<br|<sub|<\/s|<kbd/,
   };
   for (const [name, pattern] of Object.entries(RAW)) {
     it(`shows no raw markers at any cut: ${name}`, () => {
       const seen: string[] = [];
-      stream(SAMPLES[name] ?? '', (root, shown) => { if (pattern.test(prose(root))) seen.push(`${JSON.stringify(shown.slice(-24))} -> ${JSON.stringify(prose(root).slice(-40))}`); });
+      stream(SAMPLES[name] ?? '', (root, shown) => {
+        if (pattern.test(prose(root)))
+          seen.push(`${JSON.stringify(shown.slice(-24))} -> ${JSON.stringify(prose(root).slice(-40))}`);
+      });
       expect(seen).toEqual([]);
     });
   }
@@ -75,14 +90,18 @@ describe('streamed text', () => {
   it('never touches a finished block again', () => {
     const text = Object.values(SAMPLES).join('\n\n');
     const html = new Map<Element, string>();
-    stream(text, (root) => {
-      const blocks = Array.from(root.children);
-      for (const [i, block] of blocks.slice(0, -1).entries()) {
-        const known = html.get(block);
-        if (known !== undefined) expect(block.outerHTML).toBe(known);
-        else if (i < blocks.length - 2) html.set(block, block.outerHTML);
-      }
-    }, 9);
+    stream(
+      text,
+      (root) => {
+        const blocks = Array.from(root.children);
+        for (const [i, block] of blocks.slice(0, -1).entries()) {
+          const known = html.get(block);
+          if (known !== undefined) expect(block.outerHTML).toBe(known);
+          else if (i < blocks.length - 2) html.set(block, block.outerHTML);
+        }
+      },
+      9,
+    );
     expect(html.size).toBeGreaterThan(10);
   });
 
@@ -110,7 +129,9 @@ describe('streamed text', () => {
   });
 
   it('has one caret while open and none afterwards', () => {
-    stream(SAMPLES['list'] ?? '', (root) => { expect(root.querySelectorAll('.caret').length).toBe(1); });
+    stream(SAMPLES['list'] ?? '', (root) => {
+      expect(root.querySelectorAll('.caret').length).toBe(1);
+    });
     expect(stream(SAMPLES['list'] ?? '').querySelectorAll('.caret').length).toBe(0);
   });
 
@@ -158,10 +179,22 @@ describe('blocks', () => {
     expect(whole('```\nx\n```').querySelector('.head span')?.textContent).toBe('Code');
   });
   it('never skips a heading level', () => {
-    expect(Array.from(whole('### A\n\n#### B\n\n# C').querySelectorAll('h3, h4'), (h) => h.tagName)).toEqual(['H3', 'H4', 'H3']);
+    expect(Array.from(whole('### A\n\n#### B\n\n# C').querySelectorAll('h3, h4'), (h) => h.tagName)).toEqual([
+      'H3',
+      'H4',
+      'H3',
+    ]);
   });
-  it('ticks what is done', () => { expect(whole('- [x] done\n- [ ] open').textContent).toBe('☑ done☐ open'); });
-  it('numbers lists as written', () => { expect(whole('3. a\n4. b').querySelector('ol')?.getAttribute('start')).toBe('3'); });
-  it('keeps prices prices', () => { expect(whole('It costs $5 and $6 a day.').querySelector('.tex')).toBeNull(); });
-  it('reads carriage returns', () => { expect(normal(stream('a\r\n\r\nb\rc'))).toBe(normal(whole('a\n\nb\nc'))); });
+  it('ticks what is done', () => {
+    expect(whole('- [x] done\n- [ ] open').textContent).toBe('☑ done☐ open');
+  });
+  it('numbers lists as written', () => {
+    expect(whole('3. a\n4. b').querySelector('ol')?.getAttribute('start')).toBe('3');
+  });
+  it('keeps prices prices', () => {
+    expect(whole('It costs $5 and $6 a day.').querySelector('.tex')).toBeNull();
+  });
+  it('reads carriage returns', () => {
+    expect(normal(stream('a\r\n\r\nb\rc'))).toBe(normal(whole('a\n\nb\nc')));
+  });
 });

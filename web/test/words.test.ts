@@ -6,17 +6,35 @@ describe('sentences', () => {
   const passing = ['rate_limited', 'quota_exceeded', 'credit_needed', 'busy', 'overloaded', 'human_mode'];
   const final = ['blocked', 'too_long', 'closed', 'age_required', 'region_restricted'];
   it('are different for each refusal', () => {
-    const all = [...passing.map((c) => refusal(c, false)), ...final.map((c) => refusal(c, true))].map((n) => `${n.head} ${n.body}`);
+    const all = [...passing.map((c) => refusal(c, false)), ...final.map((c) => refusal(c, true))].map(
+      (n) => `${n.head} ${n.body}`,
+    );
     expect(new Set(all).size).toBe(all.length);
   });
   it('are different for each way an answer can fail', () => {
-    const whys = ['interrupted', 'upstream_error', 'upstream_closed', 'upstream_refused', 'first_token_timeout', 'idle_timeout', 'model_unavailable', 'upstream_garbage', 'queue_timeout', 'overloaded', 'store_unavailable', 'unknown_model', 'content_filter', 'unavailable'];
+    const whys = [
+      'interrupted',
+      'upstream_error',
+      'upstream_closed',
+      'upstream_refused',
+      'first_token_timeout',
+      'idle_timeout',
+      'model_unavailable',
+      'upstream_garbage',
+      'queue_timeout',
+      'overloaded',
+      'store_unavailable',
+      'unknown_model',
+      'content_filter',
+      'unavailable',
+    ];
     const all = whys.map((why) => `${ending(why, true).head} ${ending(why, true).body}`);
     expect(new Set(all).size).toBe(all.length);
   });
   it('exist for what is not known, and for names of the prototype', () => {
     for (const code of ['new_code', 'constructor', '__proto__', 'toString']) {
-      for (const notice of [refusal(code, true), refusal(code, false), ending(code, true)]) expect(notice.head).toMatch(/\.$|:/);
+      for (const notice of [refusal(code, true), refusal(code, false), ending(code, true)])
+        expect(notice.head).toMatch(/\.$|:/);
     }
     expect(failure(503).head).not.toBe(failure(404).head);
   });
@@ -33,7 +51,9 @@ describe('small words', () => {
     expect(countdown(7_200_000)).toBe('2:00:00');
     expect(countdown(-5)).toBe('0:00');
   });
-  it('place what waits', () => { expect([0, 1, 2, 3].map(place)).toEqual(['Next', '2nd', '3rd', '4th']); });
+  it('place what waits', () => {
+    expect([0, 1, 2, 3].map(place)).toEqual(['Next', '2nd', '3rd', '4th']);
+  });
   it('name days', () => {
     const now = new Date(2026, 6, 15, 12).getTime();
     expect(dayName(now, now)).toBe('Today');
@@ -54,6 +74,11 @@ describe('small words', () => {
 
 describe('csv', () => {
   it('quotes, and disarms formulas', () => {
-    expect(csv([['a,b', 'say "x"'], ['=cmd()', '-5']])).toBe('"a,b","say ""x"""\r\n\'=cmd(),-5');
+    expect(
+      csv([
+        ['a,b', 'say "x"'],
+        ['=cmd()', '-5'],
+      ]),
+    ).toBe('"a,b","say ""x"""\r\n\'=cmd(),-5');
   });
 });

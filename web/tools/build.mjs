@@ -27,18 +27,38 @@ const LIMITS = { js: 80 * 1024, answer: 40 * 1024, css: 15 * 1024 };
 const GROWTH = 1.05;
 const REQUESTS_MAX = 10;
 
-const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.svg': 'image/svg+xml', '.css': 'text/css; charset=utf-8' };
+const TYPES = {
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.svg': 'image/svg+xml',
+  '.css': 'text/css; charset=utf-8',
+};
 
 const gzip = (bytes) => gzipSync(bytes, { level: 9 });
-const brotli = (bytes) => brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length } });
+const brotli = (bytes) =>
+  brotliCompressSync(bytes, {
+    params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length },
+  });
 const sha = (text) => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
 
 async function scripts() {
   const result = await build({
-    root: web, configFile: path.join(web, 'vite.config.ts'), logLevel: 'warn',
+    root: web,
+    configFile: path.join(web, 'vite.config.ts'),
+    logLevel: 'warn',
     build: {
-      outDir: out, emptyOutDir: true, target: 'es2022', assetsDir: 'assets', modulePreload: false, cssCodeSplit: false, reportCompressedSize: false, sourcemap: false,
-      rolldownOptions: { input: path.join(web, 'src/main.tsx'), output: { entryFileNames: 'assets/[name]-[hash].js', chunkFileNames: 'assets/[name]-[hash].js' } },
+      outDir: out,
+      emptyOutDir: true,
+      target: 'es2022',
+      assetsDir: 'assets',
+      modulePreload: false,
+      cssCodeSplit: false,
+      reportCompressedSize: false,
+      sourcemap: false,
+      rolldownOptions: {
+        input: path.join(web, 'src/main.tsx'),
+        output: { entryFileNames: 'assets/[name]-[hash].js', chunkFileNames: 'assets/[name]-[hash].js' },
+      },
     },
   });
   const chunks = (Array.isArray(result) ? result[0] : result).output.filter((o) => o.type === 'chunk');
@@ -74,9 +94,14 @@ async function put(file, bytes) {
 
 function entryOf(file, bytes, extra) {
   return {
-    path: file === 'index.html' ? '/' : `/${file}`, file, type: TYPES[path.extname(file)] ?? 'application/octet-stream', bytes: bytes.length,
+    path: file === 'index.html' ? '/' : `/${file}`,
+    file,
+    type: TYPES[path.extname(file)] ?? 'application/octet-stream',
+    bytes: bytes.length,
     cache: file === 'index.html' ? 'no-cache' : 'public, max-age=31536000, immutable',
-    etag: `"${createHash('sha256').update(bytes).digest('hex')}"`, encodings: { br: `${file}.br`, gzip: `${file}.gz` }, ...extra,
+    etag: `"${createHash('sha256').update(bytes).digest('hex')}"`,
+    encodings: { br: `${file}.br`, gzip: `${file}.gz` },
+    ...extra,
   };
 }
 
@@ -86,10 +111,15 @@ async function checkSizes(now) {
   const kept = JSON.parse(await readFile(file, 'utf8'));
   const faults = [];
   for (const kind of ['js', 'answer', 'css']) {
-    if (now[kind] > LIMITS[kind]) faults.push(`${kind}: ${now[kind]} bytes of gzip are over the limit of ${LIMITS[kind]}`);
-    if (now[kind] > kept[kind] * GROWTH) faults.push(`${kind}: ${now[kind]} bytes of gzip are over the recorded ${kept[kind]} by more than a twentieth (npm run sizes records anew)`);
+    if (now[kind] > LIMITS[kind])
+      faults.push(`${kind}: ${now[kind]} bytes of gzip are over the limit of ${LIMITS[kind]}`);
+    if (now[kind] > kept[kind] * GROWTH)
+      faults.push(
+        `${kind}: ${now[kind]} bytes of gzip are over the recorded ${kept[kind]} by more than a twentieth (npm run sizes records anew)`,
+      );
   }
-  if (now.requests > REQUESTS_MAX) faults.push(`${now.requests} requests for the first view, ${REQUESTS_MAX} are allowed`);
+  if (now.requests > REQUESTS_MAX)
+    faults.push(`${now.requests} requests for the first view, ${REQUESTS_MAX} are allowed`);
   return faults;
 }
 
@@ -98,15 +128,32 @@ await mkdir(out, { recursive: true });
 const { entry, first, all } = await scripts();
 const css = await style();
 const boot = await bootScript(entry);
-const html = (await readFile(path.join(web, 'index.html'), 'utf8')).replace('<!--style-->', () => `<style>${css}</style>`).replace('<!--script-->', () => `<script>${boot}</script>`);
+const html = (await readFile(path.join(web, 'index.html'), 'utf8'))
+  .replace('<!--style-->', () => `<style>${css}</style>`)
+  .replace('<!--script-->', () => `<script>${boot}</script>`);
 const csp = [
-  "default-src 'none'", `script-src ${sha(boot)} 'strict-dynamic'`, `style-src ${sha(css)}`, "connect-src 'self'", "img-src 'self' data: blob:",
-  "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'",
+  "default-src 'none'",
+  `script-src ${sha(boot)} 'strict-dynamic'`,
+  `style-src ${sha(css)}`,
+  "connect-src 'self'",
+  "img-src 'self' data: blob:",
+  "frame-ancestors 'none'",
+  "base-uri 'none'",
+  "form-action 'none'",
 ].join('; ');
 
 const files = [];
 await put('index.html', Buffer.from(html));
-files.push(entryOf('index.html', Buffer.from(html), { headers: { 'Content-Security-Policy': csp, 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer', 'Cross-Origin-Opener-Policy': 'same-origin' } }));
+files.push(
+  entryOf('index.html', Buffer.from(html), {
+    headers: {
+      'Content-Security-Policy': csp,
+      'X-Content-Type-Options': 'nosniff',
+      'Referrer-Policy': 'no-referrer',
+      'Cross-Origin-Opener-Policy': 'same-origin',
+    },
+  }),
+);
 let js = gzip(Buffer.from(boot)).length;
 let answer = 0;
 for (const file of all.sort()) {
@@ -121,7 +168,9 @@ await writeFile(path.join(out, 'manifest.json'), `${JSON.stringify({ version: 1,
 const sizes = { js, answer, css: gzip(Buffer.from(css)).length, requests: 1 + first.length };
 const faults = await checkSizes(sizes);
 const lazy = (await readdir(path.join(out, 'assets'))).filter((f) => f.endsWith('.js')).length - first.length;
-console.log(`page: ${sizes.js} bytes of script, ${sizes.css} of style, ${sizes.answer} more with the first answer (gzip), ${sizes.requests} requests and the socket; ${lazy} files later, when needed`);
+console.log(
+  `page: ${sizes.js} bytes of script, ${sizes.css} of style, ${sizes.answer} more with the first answer (gzip), ${sizes.requests} requests and the socket; ${lazy} files later, when needed`,
+);
 if (faults.length > 0) {
   for (const fault of faults) console.error(`page: ${fault}`);
   process.exitCode = 1;

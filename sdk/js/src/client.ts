@@ -9,7 +9,17 @@ import { makeCid, Outbox } from './outbox.js';
 import { MemoryStore } from './store.js';
 import { KithError } from './types.js';
 import type {
-  Conversation, ConversationSummary, Cursor, InboxEvent, KithClient, LineState, ListAnswer, Limits, Me, PersonaCard, Store,
+  Conversation,
+  ConversationSummary,
+  Cursor,
+  InboxEvent,
+  KithClient,
+  LineState,
+  ListAnswer,
+  Limits,
+  Me,
+  PersonaCard,
+  Store,
 } from './types.js';
 
 export interface ClientOptions {
@@ -49,8 +59,14 @@ const LIST_MAX = 200;
 const DEFAULT_LIMITS: Limits = { text_bytes: 32768, parts: 16, file_bytes: 20971520 };
 
 interface ConnectData {
-  protocol: number; version: string; user: string; name?: string; guest?: boolean; token?: string;
-  limits?: Partial<Limits>; personas?: PersonaCard[];
+  protocol: number;
+  version: string;
+  user: string;
+  name?: string;
+  guest?: boolean;
+  token?: string;
+  limits?: Partial<Limits>;
+  personas?: PersonaCard[];
 }
 
 export class Client implements KithClient {
@@ -92,25 +108,43 @@ export class Client implements KithClient {
       changed: (conv) => this.outboxChanged(conv),
     });
     this.host = {
-      get user() { return client.mine?.user ?? ''; },
-      get online() { return client.lineState.is === 'online'; },
+      get user() {
+        return client.mine?.user ?? '';
+      },
+      get online() {
+        return client.lineState.is === 'online';
+      },
       outbox: this.outbox,
       call: (command, data) => this.call(command, data),
       callSurely: (command, data) => this.callSurely(command, data),
       onEvent: (conv, data, offset, isNew) => options.onEvent?.(conv, data, offset, isNew),
       onRead: (conv, offset) => this.readHere(conv, offset),
-      left: (conv) => { this.conversations.delete(conv); },
+      left: (conv) => {
+        this.conversations.delete(conv);
+      },
     };
     void this.outbox.load();
   }
 
-  get line(): LineState { return this.lineState; }
-  get me(): Me | undefined { return this.mine; }
-  get list(): ConversationSummary[] { return this.summaries; }
+  get line(): LineState {
+    return this.lineState;
+  }
+  get me(): Me | undefined {
+    return this.mine;
+  }
+  get list(): ConversationSummary[] {
+    return this.summaries;
+  }
 
-  onLine(f: (l: LineState) => void): () => void { return listen(this.lineListeners, f); }
-  onMe(f: (m: Me) => void): () => void { return listen(this.meListeners, f); }
-  onList(f: (l: ConversationSummary[]) => void): () => void { return listen(this.listListeners, f); }
+  onLine(f: (l: LineState) => void): () => void {
+    return listen(this.lineListeners, f);
+  }
+  onMe(f: (m: Me) => void): () => void {
+    return listen(this.meListeners, f);
+  }
+  onList(f: (l: ConversationSummary[]) => void): () => void {
+    return listen(this.listListeners, f);
+  }
 
   connect(): void {
     if (this.wanted && this.lineState.is === 'offline' && this.centrifuge !== undefined) {
@@ -205,7 +239,9 @@ export class Client implements KithClient {
 
   /* ---- the line ----------------------------------------------------------------------------------------------- */
 
-  private get isGuest(): boolean { return this.options.token === undefined && this.options.getToken === undefined; }
+  private get isGuest(): boolean {
+    return this.options.token === undefined && this.options.getToken === undefined;
+  }
 
   /** Makes a line. A guest without a token gets one first, and only one of several tabs does. */
   private async start(): Promise<void> {
@@ -238,9 +274,15 @@ export class Client implements KithClient {
   /** Resolves when the token of a new guest is stored, when the line gave up, or after a while. */
   private guestMade(): Promise<void> {
     return new Promise((resolve) => {
-      const done = (): void => { clearTimeout(timer); stop(); resolve(this.tokenStored); };
+      const done = (): void => {
+        clearTimeout(timer);
+        stop();
+        resolve(this.tokenStored);
+      };
       const timer = setTimeout(done, GUEST_LOCK_MS);
-      const stop = this.onLine((l) => { if (l.is === 'online' || l.is === 'closed') done(); });
+      const stop = this.onLine((l) => {
+        if (l.is === 'online' || l.is === 'closed') done();
+      });
     });
   }
   private tokenStored: Promise<void> = Promise.resolve();
@@ -257,8 +299,10 @@ export class Client implements KithClient {
     this.dropLine();
     const { url, websocket, name, version, reconnect_ms, command_ms, token, getToken } = this.options;
     const settings: Partial<Options> = {
-      name: name ?? 'kith-js', timeout: command_ms ?? COMMAND_MS,
-      minReconnectDelay: reconnect_ms?.min ?? 300, maxReconnectDelay: reconnect_ms?.max ?? 10_000,
+      name: name ?? 'kith-js',
+      timeout: command_ms ?? COMMAND_MS,
+      minReconnectDelay: reconnect_ms?.min ?? 300,
+      maxReconnectDelay: reconnect_ms?.max ?? 10_000,
     };
     if (version !== undefined) settings.version = version;
     if (websocket !== undefined) settings.websocket = websocket;
@@ -276,21 +320,48 @@ export class Client implements KithClient {
     const turn = ++this.turn;
     line.removeAllListeners();
     // What a handler throws would end the connection; nothing here does, and listeners are guarded.
-    const on = <A extends unknown[]>(f: (...a: A) => void) => (...a: A): void => { if (turn === this.turn) f(...a); };
-    line.on('connecting', on((ctx) => { if (ctx.code !== 0) this.wentOffline(ctx.code, ctx.reason); }));
-    line.on('connected', on((ctx) => this.onConnected((ctx.data as { kith?: ConnectData } | undefined)?.kith)));
-    line.on('disconnected', on((ctx) => this.onDisconnected(ctx.code, ctx.reason)));
-    line.on('error', on((ctx) => {
-      // A stored token that has expired: there is no way to renew a guest's, so come as a new one.
-      if (ctx.error.code === 109 && this.isGuest) queueMicrotask(on(() => this.onDisconnected(3500, 'token expired')));
-      else if (line.state === 'connecting') this.wentOffline(ctx.error.code, ctx.error.message);
-    }));
-    line.on('subscribed', on((ctx) => {
-      if (!ctx.channel.startsWith('#')) return;
-      this.inboxHeard = true;
-      if (!(ctx.wasRecovering && ctx.recovered && this.listed)) this.relist();
-    }));
-    line.on('publication', on((ctx) => { if (ctx.channel.startsWith('#')) this.onInbox(ctx.data as InboxEvent); }));
+    const on =
+      <A extends unknown[]>(f: (...a: A) => void) =>
+      (...a: A): void => {
+        if (turn === this.turn) f(...a);
+      };
+    line.on(
+      'connecting',
+      on((ctx) => {
+        if (ctx.code !== 0) this.wentOffline(ctx.code, ctx.reason);
+      }),
+    );
+    line.on(
+      'connected',
+      on((ctx) => this.onConnected((ctx.data as { kith?: ConnectData } | undefined)?.kith)),
+    );
+    line.on(
+      'disconnected',
+      on((ctx) => this.onDisconnected(ctx.code, ctx.reason)),
+    );
+    line.on(
+      'error',
+      on((ctx) => {
+        // A stored token that has expired: there is no way to renew a guest's, so come as a new one.
+        if (ctx.error.code === 109 && this.isGuest)
+          queueMicrotask(on(() => this.onDisconnected(3500, 'token expired')));
+        else if (line.state === 'connecting') this.wentOffline(ctx.error.code, ctx.error.message);
+      }),
+    );
+    line.on(
+      'subscribed',
+      on((ctx) => {
+        if (!ctx.channel.startsWith('#')) return;
+        this.inboxHeard = true;
+        if (!(ctx.wasRecovering && ctx.recovered && this.listed)) this.relist();
+      }),
+    );
+    line.on(
+      'publication',
+      on((ctx) => {
+        if (ctx.channel.startsWith('#')) this.onInbox(ctx.data as InboxEvent);
+      }),
+    );
   }
 
   private dropLine(): void {
@@ -312,7 +383,10 @@ export class Client implements KithClient {
     const user = data?.user ?? '';
     if (this.mine !== undefined && this.mine.user !== user) this.forgetList();
     const me: Me = {
-      user, guest: data?.guest ?? false, version: data?.version ?? '', limits: { ...DEFAULT_LIMITS, ...data?.limits },
+      user,
+      guest: data?.guest ?? false,
+      version: data?.version ?? '',
+      limits: { ...DEFAULT_LIMITS, ...data?.limits },
     };
     if (data?.name !== undefined) me.name = data.name;
     if (data?.personas !== undefined) me.personas = data.personas;
@@ -322,7 +396,9 @@ export class Client implements KithClient {
     tell(this.meListeners, me);
     // A user without an inbox hears of no list: it is asked for once per connection.
     const turn = this.turn;
-    queueMicrotask(() => { if (turn === this.turn && !this.inboxHeard) this.relist(); });
+    queueMicrotask(() => {
+      if (turn === this.turn && !this.inboxHeard) this.relist();
+    });
   }
 
   private wentOffline(code: number, reason: string): void {
@@ -340,7 +416,9 @@ export class Client implements KithClient {
       const dropped = this.store.delete(TOKEN).catch(() => undefined);
       this.setLine('connecting', code, reason);
       this.dropLine();
-      void dropped.then(() => { if (this.wanted) void this.start(); });
+      void dropped.then(() => {
+        if (this.wanted) void this.start();
+      });
       return;
     }
     this.wanted = false;
@@ -377,23 +455,29 @@ export class Client implements KithClient {
     const heard: InboxEvent[] = [];
     this.listing = heard;
     const limit = Math.min(LIST_MAX, Math.max(LIST_PAGE, this.summaries.length));
-    this.call<ListAnswer>('conv.list', { limit }).then((answer) => {
-      if (this.listing !== heard) return;
-      this.listing = undefined;
-      this.listed = true;
-      this.next = answer.next;
-      this.running.clear();
-      this.setList(answer.items);
-      for (const e of heard) this.onInbox(e);
-    }, () => {
-      if (this.listing !== heard) return;
-      this.listing = undefined;
-      this.listed = false;
-      if (turn === this.turn && this.host.online)
-        this.listAgain = setTimeout(() => {
-          if (this.host.online && turn === this.turn) this.relist();
-        }, 1000 + Math.random() * 1000);
-    });
+    this.call<ListAnswer>('conv.list', { limit }).then(
+      (answer) => {
+        if (this.listing !== heard) return;
+        this.listing = undefined;
+        this.listed = true;
+        this.next = answer.next;
+        this.running.clear();
+        this.setList(answer.items);
+        for (const e of heard) this.onInbox(e);
+      },
+      () => {
+        if (this.listing !== heard) return;
+        this.listing = undefined;
+        this.listed = false;
+        if (turn === this.turn && this.host.online)
+          this.listAgain = setTimeout(
+            () => {
+              if (this.host.online && turn === this.turn) this.relist();
+            },
+            1000 + Math.random() * 1000,
+          );
+      },
+    );
   }
 
   private forgetList(): void {
@@ -455,7 +539,9 @@ export function createClient(options: ClientOptions = {}): KithClient {
 
 function listen<T>(to: Set<(x: T) => void>, f: (x: T) => void): () => void {
   to.add(f);
-  return () => { to.delete(f); };
+  return () => {
+    to.delete(f);
+  };
 }
 
 /** A listener's mistake must not stop the connection; it is reported as any uncaught error. */
@@ -464,7 +550,9 @@ function tell<T>(to: Set<(x: T) => void>, x: T): void {
     try {
       f(x);
     } catch (e) {
-      queueMicrotask(() => { throw e; });
+      queueMicrotask(() => {
+        throw e;
+      });
     }
   }
 }
@@ -477,8 +565,16 @@ function sameOrigin(): string {
 /** Codes below 100 are the connection's own (timeout, closed): whether the command was done is then unknown. */
 function toKithError(e: unknown): KithError {
   if (e instanceof KithError) return e;
-  const { code = 0, message = String(e), temporary = false, field } = (e ?? {}) as {
-    code?: number; message?: string; temporary?: boolean; field?: string;
+  const {
+    code = 0,
+    message = String(e),
+    temporary = false,
+    field,
+  } = (e ?? {}) as {
+    code?: number;
+    message?: string;
+    temporary?: boolean;
+    field?: string;
   };
   return new KithError(code, message, temporary || code < 100, field);
 }

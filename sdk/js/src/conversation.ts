@@ -10,7 +10,13 @@ import { makeCid } from './outbox.js';
 import type { Outbox } from './outbox.js';
 import { KithError, runAnswer } from './types.js';
 import type {
-  Conversation, ConversationState, OpenAnswer, Outcome, RunAnswer, RunSnapshot, Snapshot,
+  Conversation,
+  ConversationState,
+  OpenAnswer,
+  Outcome,
+  RunAnswer,
+  RunSnapshot,
+  Snapshot,
 } from './types.js';
 
 /** What a conversation needs of its client. */
@@ -45,11 +51,22 @@ class Backoff {
   later(f: () => void): void {
     clearTimeout(this.timer);
     const ms = Math.min(ASK_MAX_MS, ASK_MIN_MS * 2 ** Math.min(this.tries++, 10));
-    this.timer = setTimeout(() => { this.timer = undefined; f(); }, ms);
+    this.timer = setTimeout(() => {
+      this.timer = undefined;
+      f();
+    }, ms);
   }
-  get waiting(): boolean { return this.timer !== undefined; }
-  stop(): void { clearTimeout(this.timer); this.timer = undefined; }
-  reset(): void { this.stop(); this.tries = 0; }
+  get waiting(): boolean {
+    return this.timer !== undefined;
+  }
+  stop(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+  }
+  reset(): void {
+    this.stop();
+    this.tries = 0;
+  }
 }
 
 export class ChannelConversation implements Conversation {
@@ -75,16 +92,23 @@ export class ChannelConversation implements Conversation {
   private readSent = 0;
   private readTimer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(readonly id: string, private readonly host: Host) {
+  constructor(
+    readonly id: string,
+    private readonly host: Host,
+  ) {
     this.current = fold(emptyFold(id, host.user), { kind: 'outgoing', list: host.outbox.list(id) });
     this.told = this.current;
   }
 
-  get state(): ConversationState { return this.current; }
+  get state(): ConversationState {
+    return this.current;
+  }
 
   subscribe(listener: (s: ConversationState) => void): () => void {
     this.listeners.add(listener);
-    return () => { this.listeners.delete(listener); };
+    return () => {
+      this.listeners.delete(listener);
+    };
   }
 
   send(text: string, options?: { during_run?: 'queue' | 'cancel' | 'reject' }): Promise<Outcome | undefined> {
@@ -92,8 +116,12 @@ export class ChannelConversation implements Conversation {
     return this.host.outbox.send(this.id, text, options?.during_run);
   }
 
-  retry(cid: string): void { this.host.outbox.retry(this.id, cid); }
-  discard(cid: string): string | undefined { return this.host.outbox.discard(this.id, cid); }
+  retry(cid: string): void {
+    this.host.outbox.retry(this.id, cid);
+  }
+  discard(cid: string): string | undefined {
+    return this.host.outbox.discard(this.id, cid);
+  }
 
   stop(run?: string): Promise<Outcome> {
     return this.host.callSurely('run.stop', run === undefined ? { conv: this.id } : { run, conv: this.id });
@@ -101,7 +129,10 @@ export class ChannelConversation implements Conversation {
 
   regenerate(msg: string, options?: { continue?: boolean }): Promise<Outcome> {
     const request = { conv: this.id, msg, cid: makeCid() };
-    return this.host.callSurely('msg.regenerate', options?.continue === true ? { ...request, continue: true } : request);
+    return this.host.callSurely(
+      'msg.regenerate',
+      options?.continue === true ? { ...request, continue: true } : request,
+    );
   }
 
   async loadOlder(limit = PAGE): Promise<void> {
@@ -171,7 +202,9 @@ export class ChannelConversation implements Conversation {
     if (online && this.readWanted > this.readSent) this.sendRead();
   }
 
-  setUser(user: string): void { this.dispatch({ kind: 'me', user }); }
+  setUser(user: string): void {
+    this.dispatch({ kind: 'me', user });
+  }
   outboxChanged(): void {
     this.dispatch({ kind: 'outgoing', list: this.host.outbox.list(this.id) });
     this.confirmPassed();
@@ -188,10 +221,15 @@ export class ChannelConversation implements Conversation {
     // Recovered publications follow in this same turn: they and the snapshot are one change to a listener.
     if (ctx.hasRecoveredPublications) {
       this.held = true;
-      queueMicrotask(() => { this.held = false; this.tell(); });
+      queueMicrotask(() => {
+        this.held = false;
+        this.tell();
+      });
     }
     const action: Extract<Action, { kind: 'subscribed' }> = {
-      kind: 'subscribed', recovered: ctx.wasRecovering && ctx.recovered, now: Date.now(),
+      kind: 'subscribed',
+      recovered: ctx.wasRecovering && ctx.recovered,
+      now: Date.now(),
     };
     if (ctx.data !== undefined && ctx.data !== null) action.snapshot = ctx.data as Snapshot;
     if (ctx.streamPosition !== undefined) action.position = ctx.streamPosition;
@@ -264,7 +302,9 @@ export class ChannelConversation implements Conversation {
         f(s);
       } catch (e) {
         // A listener's mistake must not stop the connection; it is reported as any uncaught error.
-        queueMicrotask(() => { throw e; });
+        queueMicrotask(() => {
+          throw e;
+        });
       }
     }
   }
@@ -297,7 +337,10 @@ export class ChannelConversation implements Conversation {
       if (this.closed || turn !== this.openTurn) return;
       const outgoing = this.current.outgoing;
       // Set before the state is: opening anew at once, over and over, must not be possible.
-      this.openAgain.later(() => { if (!this.current.needOpen) this.openAgain.reset(); this.serve(); });
+      this.openAgain.later(() => {
+        if (!this.current.needOpen) this.openAgain.reset();
+        this.serve();
+      });
       this.dispatch({ kind: 'opened', answer, now: Date.now() });
       this.confirmMissing(outgoing);
       this.confirmPassed();
@@ -357,8 +400,13 @@ export class ChannelConversation implements Conversation {
     if (!this.host.online || this.closed || this.readWanted <= this.readSent) return;
     const offset = this.readWanted;
     this.readSent = offset;
-    this.host.call('read.set', { conv: this.id, offset }).catch(() => { if (this.readSent === offset) this.readSent = 0; });
-    this.readTimer = setTimeout(() => { this.readTimer = undefined; this.sendRead(); }, READ_EVERY_MS);
+    this.host.call('read.set', { conv: this.id, offset }).catch(() => {
+      if (this.readSent === offset) this.readSent = 0;
+    });
+    this.readTimer = setTimeout(() => {
+      this.readTimer = undefined;
+      this.sendRead();
+    }, READ_EVERY_MS);
   }
 
   private detach(): void {

@@ -30,11 +30,17 @@ export interface OutboxDoors {
 
 /** What is stored of one message. `verdict` = a person has to decide about it; it is not sent by itself. */
 interface Stored {
-  conv: string; cid: string; text: string; created: number; during_run?: DuringRun; verdict?: OutgoingState;
+  conv: string;
+  cid: string;
+  text: string;
+  created: number;
+  during_run?: DuringRun;
+  verdict?: OutgoingState;
 }
 
 interface Item {
-  readonly conv: string; readonly key: string;
+  readonly conv: string;
+  readonly key: string;
   out: Outgoing;
   tries: number;
   /** The server has it; the log has not shown it yet. */
@@ -47,7 +53,11 @@ interface Item {
   gone: boolean;
 }
 
-interface Queue { items: Item[]; busy: boolean; timer?: ReturnType<typeof setTimeout> }
+interface Queue {
+  items: Item[];
+  busy: boolean;
+  timer?: ReturnType<typeof setTimeout>;
+}
 
 const PREFIX = 'outbox/';
 const RETRY_MIN_MS = 500;
@@ -66,7 +76,9 @@ export class Outbox {
   constructor(private readonly doors: OutboxDoors) {}
 
   /** What is on its way in a conversation, in order. */
-  list(conv: string): Outgoing[] { return (this.queues.get(conv)?.items ?? []).map((x) => x.out); }
+  list(conv: string): Outgoing[] {
+    return (this.queues.get(conv)?.items ?? []).map((x) => x.out);
+  }
 
   /** Offset at which the log must show an accepted message, by cid: the conversation confirms when it is past it. */
   accepted(conv: string): { cid: string; offset: number }[] {
@@ -131,7 +143,9 @@ export class Outbox {
           x.tries = 0;
           this.setState(x, { is: 'sending' });
         }
-    void this.load().then(() => { for (const conv of this.queues.keys()) void this.pump(conv); });
+    void this.load().then(() => {
+      for (const conv of this.queues.keys()) void this.pump(conv);
+    });
   }
 
   /** The line is down: nothing is being sent. */
@@ -168,8 +182,14 @@ export class Outbox {
     }
     for (const [conv, queue] of this.queues)
       for (const x of queue.items.slice())
-        if (known.has(x.key) && !present.has(x.key) && x.accepted === undefined && !queue.busy && x.out.state.is !== 'sending' &&
-            !this.unsaved.has(x.key)) {
+        if (
+          known.has(x.key) &&
+          !present.has(x.key) &&
+          x.accepted === undefined &&
+          !queue.busy &&
+          x.out.state.is !== 'sending' &&
+          !this.unsaved.has(x.key)
+        ) {
           this.drop(x);
           changed.add(conv);
         }
@@ -197,7 +217,7 @@ export class Outbox {
         clearTimeout(queue.timer);
         const item = queue.items.find((x) => x.accepted === undefined && !needsPerson(x.out.state));
         if (item === undefined || this.closed || !this.doors.online()) return;
-        const wait = (item.out.state.is === 'refused' ? item.out.state.retry_at ?? 0 : 0) - Date.now();
+        const wait = (item.out.state.is === 'refused' ? (item.out.state.retry_at ?? 0) : 0) - Date.now();
         if (wait > 0) {
           queue.timer = setTimeout(() => void this.pump(conv), wait);
           return;
@@ -235,7 +255,9 @@ export class Outbox {
       await this.refused(item, { status: 'refused', reason: { code: 'too_long', message } });
       return 0;
     }
-    const confirmed = new Promise<'confirmed'>((resolve) => { item.confirmed = () => resolve('confirmed'); });
+    const confirmed = new Promise<'confirmed'>((resolve) => {
+      item.confirmed = () => resolve('confirmed');
+    });
     try {
       const message = during_run === undefined ? { cid, text } : { cid, text, during_run };
       const sent = this.doors.send(item.conv, message);
@@ -259,7 +281,10 @@ export class Outbox {
   }
 
   private async refused(item: Item, outcome: Outcome): Promise<void> {
-    const { code, message, retry_ms } = outcome.reason ?? { code: 'refused', message: 'The server refused this message.' };
+    const { code, message, retry_ms } = outcome.reason ?? {
+      code: 'refused',
+      message: 'The server refused this message.',
+    };
     const final = FINAL.has(code) || (retry_ms === undefined && !PASSING.has(code));
     // Who asked not to wait for a running answer decides, not the clock.
     const decide = final || (code === 'busy' && item.out.during_run === 'reject');
@@ -392,7 +417,9 @@ export class Outbox {
     this.doors.changed(item.conv);
   }
 
-  private resting(): OutgoingState { return this.doors.online() ? { is: 'sending' } : { is: 'waiting' }; }
+  private resting(): OutgoingState {
+    return this.doors.online() ? { is: 'sending' } : { is: 'waiting' };
+  }
 
   private settle(item: Item, outcome: Outcome): void {
     for (const f of item.waiters.splice(0)) f(outcome);
@@ -413,5 +440,8 @@ function needsPerson(s: OutgoingState): boolean {
 /** A client's own id: 128 random bits, 22 characters of `A-Z a-z 0-9 _ -`. */
 export function makeCid(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+  return btoa(String.fromCharCode(...bytes))
+    .replaceAll('+', '-')
+    .replaceAll('/', '_')
+    .replaceAll('=', '');
 }

@@ -15,8 +15,25 @@
  * Source: the conversation protocol, version 1, sections 3 to 5 (docs/protocol.md).
  */
 import type {
-  By, ConversationState, Cursor, DeltaEvent, LiveRun, Message, MsgEvent, OpenAnswer, Outgoing, RedactEvent, RunAnswer,
-  RunEvent, RunSnapshot, RunState, Snapshot, StateEvent, StatusEvent, TypingEvent, ReadEvent,
+  By,
+  ConversationState,
+  Cursor,
+  DeltaEvent,
+  LiveRun,
+  Message,
+  MsgEvent,
+  OpenAnswer,
+  Outgoing,
+  RedactEvent,
+  RunAnswer,
+  RunEvent,
+  RunSnapshot,
+  RunState,
+  Snapshot,
+  StateEvent,
+  StatusEvent,
+  TypingEvent,
+  ReadEvent,
 } from './types.js';
 
 /** Milliseconds after which somebody who was typing no longer is. */
@@ -29,17 +46,26 @@ const RECENT_MAX = 2000;
 
 /** One run as the fold keeps it: `text` covers [base, base + text.length) of the answer; `ahead` lies after a gap. */
 interface Run {
-  readonly run: string; readonly msg: string; readonly parent: string | null; readonly by: By;
-  readonly st: RunState; readonly text: string; readonly base: number;
+  readonly run: string;
+  readonly msg: string;
+  readonly parent: string | null;
+  readonly by: By;
+  readonly st: RunState;
+  readonly text: string;
+  readonly base: number;
   readonly ahead: readonly { p: number; s: string }[];
-  readonly pos?: number; readonly eta_ms?: number;
+  readonly pos?: number;
+  readonly eta_ms?: number;
   /** Heard of by an ephemeral event only: where it hangs in the tree is not known yet. */
   readonly stranger: boolean;
   /** run.get said that it does not exist: do not ask again. */
   readonly lost: boolean;
 }
 
-interface Logged { readonly offset: number; readonly data: unknown }
+interface Logged {
+  readonly offset: number;
+  readonly data: unknown;
+}
 
 /** The view of one conversation and what is needed to keep it in step. Only `ConversationState` is for the page. */
 export interface Fold extends ConversationState {
@@ -89,8 +115,12 @@ export type Action =
   | { kind: 'line'; online: boolean }
   /** `recovered`: the publications since the last known position follow. `position`: where the stream stood. */
   | {
-    kind: 'subscribed'; snapshot?: Snapshot; position?: { offset: number; epoch: string }; recovered: boolean; now: number;
-  }
+      kind: 'subscribed';
+      snapshot?: Snapshot;
+      position?: { offset: number; epoch: string };
+      recovered: boolean;
+      now: number;
+    }
   | { kind: 'unsubscribed' }
   | { kind: 'opened'; answer: OpenAnswer; now: number }
   | { kind: 'loadingOlder'; on: boolean }
@@ -107,13 +137,42 @@ export type Action =
 /** What is known of a conversation before anything was heard. */
 export function emptyFold(conv: string, me = ''): Fold {
   return {
-    conv, phase: 'loading', title: '', mode: 'ai', epoch: '', offset: 0, messages: [], older: false,
-    loadingOlder: false, runs: [], outgoing: [], typing: [], read: {}, unreadFrom: 0,
-    me, online: false, subscribed: false, opened: false, synced: false, gone: false, top: 0, subEpoch: '',
+    conv,
+    phase: 'loading',
+    title: '',
+    mode: 'ai',
+    epoch: '',
+    offset: 0,
+    messages: [],
+    older: false,
+    loadingOlder: false,
+    runs: [],
+    outgoing: [],
+    typing: [],
+    read: {},
+    unreadFrom: 0,
+    me,
+    online: false,
+    subscribed: false,
+    opened: false,
+    synced: false,
+    gone: false,
+    top: 0,
+    subEpoch: '',
     runsOffset: 0,
-    head: null, boundary: null, nodes: new Map(), links: new Map(), kids: new Map(), whole: new Set(),
+    head: null,
+    boundary: null,
+    nodes: new Map(),
+    links: new Map(),
+    kids: new Map(),
+    whole: new Set(),
     live: new Map(),
-    onPath: new Set(), recent: [], redactions: new Map(), typingUntil: new Map(), unreadSet: false, needOpen: true,
+    onPath: new Set(),
+    recent: [],
+    redactions: new Map(),
+    typingUntil: new Map(),
+    unreadSet: false,
+    needOpen: true,
     needRuns: [],
   };
 }
@@ -121,22 +180,34 @@ export function emptyFold(conv: string, me = ''): Fold {
 /** Folds one action into the state. Pure; returns the same object when nothing changed. */
 export function fold(s: Fold, a: Action): Fold {
   switch (a.kind) {
-    case 'me': return a.user === s.me ? s : { ...s, me: a.user };
-    case 'line': return foldLine(s, a.online);
-    case 'subscribed': return foldSubscribed(s, a);
-    case 'unsubscribed': return s.subscribed ? quiet(s, { subscribed: false }) : s;
-    case 'opened': return foldOpened(s, a.answer);
-    case 'loadingOlder': return s.loadingOlder === a.on ? s : { ...s, loadingOlder: a.on };
-    case 'older': return foldOlder(s, a.answer);
+    case 'me':
+      return a.user === s.me ? s : { ...s, me: a.user };
+    case 'line':
+      return foldLine(s, a.online);
+    case 'subscribed':
+      return foldSubscribed(s, a);
+    case 'unsubscribed':
+      return s.subscribed ? quiet(s, { subscribed: false }) : s;
+    case 'opened':
+      return foldOpened(s, a.answer);
+    case 'loadingOlder':
+      return s.loadingOlder === a.on ? s : { ...s, loadingOlder: a.on };
+    case 'older':
+      return foldOlder(s, a.answer);
     case 'publication':
       return a.offset !== undefined && a.offset > 0
         ? foldDurable(s, { offset: a.offset, data: a.data })
         : foldEphemeral(s, a.data, a.now);
-    case 'run': return foldRunAnswer(s, a.run, a.answer);
-    case 'runLost': return foldRunLost(s, a.run);
-    case 'read': return foldRead(s, a.user, a.offset);
-    case 'outgoing': return sameItems(a.list, s.outgoing) ? s : { ...s, outgoing: a.list.slice() };
-    case 'tick': return withTyping(s, s.typingUntil, a.now);
+    case 'run':
+      return foldRunAnswer(s, a.run, a.answer);
+    case 'runLost':
+      return foldRunLost(s, a.run);
+    case 'read':
+      return foldRead(s, a.user, a.offset);
+    case 'outgoing':
+      return sameItems(a.list, s.outgoing) ? s : { ...s, outgoing: a.list.slice() };
+    case 'tick':
+      return withTyping(s, s.typingUntil, a.now);
     case 'gone':
       return s.gone ? s : withPhase({ ...s, gone: true, runs: [], live: new Map(), needOpen: false, needRuns: [] });
   }
@@ -152,9 +223,7 @@ export function nextTick(s: Fold): number | undefined {
 /* ---- line and phase ------------------------------------------------------------------------------------------ */
 
 function withPhase(s: Fold): Fold {
-  const phase = s.gone ? 'gone'
-    : !s.opened ? 'loading'
-    : s.online && s.subscribed && s.synced ? 'live' : 'stale';
+  const phase = s.gone ? 'gone' : !s.opened ? 'loading' : s.online && s.subscribed && s.synced ? 'live' : 'stale';
   return phase === s.phase ? s : { ...s, phase };
 }
 
@@ -183,10 +252,17 @@ function foldSubscribed(s: Fold, a: Extract<Action, { kind: 'subscribed' }>): Fo
   for (const r of snapshot?.runs ?? [])
     if (!s.nodes.has(r.m)) live.set(r.r, { ...joinText(sameLog ? s.live.get(r.r) : undefined, r), ahead: [] });
   let t: Fold = {
-    ...s, subscribed: true, subEpoch: epoch, runsOffset: asOf, top: a.recovered ? Math.max(s.top, asOf) : asOf,
+    ...s,
+    subscribed: true,
+    subEpoch: epoch,
+    runsOffset: asOf,
+    top: a.recovered ? Math.max(s.top, asOf) : asOf,
     epoch: s.epoch === '' ? epoch : s.epoch,
-    title: snapshot?.title ?? s.title, mode: snapshot?.mode ?? s.mode,
-    synced: inStep, needOpen: s.needOpen || !inStep, recent: a.recovered ? s.recent : [],
+    title: snapshot?.title ?? s.title,
+    mode: snapshot?.mode ?? s.mode,
+    synced: inStep,
+    needOpen: s.needOpen || !inStep,
+    recent: a.recovered ? s.recent : [],
     read: snapshot === undefined ? s.read : newestRead(s.read, snapshot.read ?? {}),
   };
   // Where events are still to be delivered, they tell of the variants in their order; only the links are early.
@@ -205,16 +281,31 @@ function foldOpened(s: Fold, answer: OpenAnswer): Fold {
   const first = answer.messages[0];
   const last = answer.messages[answer.messages.length - 1];
   const given = answer.conv.head;
-  const head = typeof given === 'string' ? given : last?.id ?? null;
+  const head = typeof given === 'string' ? given : (last?.id ?? null);
   if (head !== null && !nodes.has(head) && !links.has(head)) links.set(head, last?.id ?? null);
   // What hangs on the end of the path is not in the answer. Only a question may have more than its first answer there.
   if (last !== undefined && last.answer === undefined) whole.add(last.id);
   let t: Fold = {
-    ...s, opened: true, synced: true, needOpen: false, recent: [], loadingOlder: false, nodes, links, kids, whole,
+    ...s,
+    opened: true,
+    synced: true,
+    needOpen: false,
+    recent: [],
+    loadingOlder: false,
+    nodes,
+    links,
+    kids,
+    whole,
     head,
-    epoch: answer.epoch, offset: answer.offset, top: s.subscribed ? Math.max(s.top, answer.offset) : answer.offset,
-    boundary: first?.parent ?? null, next: answer.next, nextOf: first?.id,
-    title: answer.conv.title ?? s.title, mode: answer.conv.mode ?? s.mode, persona: answer.conv.persona ?? s.persona,
+    epoch: answer.epoch,
+    offset: answer.offset,
+    top: s.subscribed ? Math.max(s.top, answer.offset) : answer.offset,
+    boundary: first?.parent ?? null,
+    next: answer.next,
+    nextOf: first?.id,
+    title: answer.conv.title ?? s.title,
+    mode: answer.conv.mode ?? s.mode,
+    persona: answer.conv.persona ?? s.persona,
   };
   const live = new Map(s.live);
   for (const r of s.live.values()) {
@@ -234,8 +325,10 @@ function foldOpened(s: Fold, answer: OpenAnswer): Fold {
 /** The tree while the pages of `conv.open` are put into it. */
 class Path {
   constructor(
-    readonly nodes: Map<string, Message>, readonly links: Map<string, string | null>,
-    readonly kids: Map<string, readonly string[]>, readonly whole: Set<string>,
+    readonly nodes: Map<string, Message>,
+    readonly links: Map<string, string | null>,
+    readonly kids: Map<string, readonly string[]>,
+    readonly whole: Set<string>,
   ) {}
 
   /** Adds a page. A message that follows another one without naming it hangs on an answer that has not ended. */
@@ -282,7 +375,15 @@ function foldOlder(s: Fold, answer: OpenAnswer): Fold {
       nodes.set(m.id, { ...node, text: redaction.text, redacted: redaction.why });
   }
   return withShown({
-    ...s, loadingOlder: false, nodes, links, kids, whole, next: answer.next, nextOf: first.id, boundary: first.parent,
+    ...s,
+    loadingOlder: false,
+    nodes,
+    links,
+    kids,
+    whole,
+    next: answer.next,
+    nextOf: first.id,
+    boundary: first.parent,
   });
 }
 
@@ -327,13 +428,25 @@ function foldRuns(s: Fold, e: Logged): Fold {
 }
 
 function promisedRun(
-  run: string, msg: string, parent: string | null, persona: string, live: ReadonlyMap<string, Run>,
+  run: string,
+  msg: string,
+  parent: string | null,
+  persona: string,
+  live: ReadonlyMap<string, Run>,
 ): Run {
   let busy = false;
   for (const r of live.values()) if (r.run !== run && !r.stranger) busy = true;
   return {
-    run, msg, parent, by: { kind: 'ai', id: persona }, st: busy ? 'queued' : 'thinking', text: '', base: 0, ahead: [],
-    stranger: false, lost: false,
+    run,
+    msg,
+    parent,
+    by: { kind: 'ai', id: persona },
+    st: busy ? 'queued' : 'thinking',
+    text: '',
+    base: 0,
+    ahead: [],
+    stranger: false,
+    lost: false,
   };
 }
 
@@ -347,21 +460,29 @@ function adopt(heard: Run | undefined, promised: Run): Run {
 /** What an event says about messages, their tree, and the rest of the view. */
 function foldTree(s: Fold, e: Logged): Fold {
   switch (kindOf(e.data)) {
-    case 'msg': return foldMsg(s, e.data as MsgEvent, e.offset);
+    case 'msg':
+      return foldMsg(s, e.data as MsgEvent, e.offset);
     case 'run': {
       const r = e.data as RunEvent;
       return promise(s, r.msg, r.parent);
     }
-    case 'redact': return foldRedact(s, e.data as RedactEvent, e.offset);
-    case 'state': return foldState(s, e.data as StateEvent);
-    default: return s;
+    case 'redact':
+      return foldRedact(s, e.data as RedactEvent, e.offset);
+    case 'state':
+      return foldState(s, e.data as StateEvent);
+    default:
+      return s;
   }
 }
 
 function foldMsg(s: Fold, m: MsgEvent, offset: number): Fold {
   const node = toMessage(m, offset);
-  const extended = node.parent === s.head ||
-    (node.parent !== null && !s.nodes.has(node.parent) && s.links.has(node.parent) && s.links.get(node.parent) === s.head);
+  const extended =
+    node.parent === s.head ||
+    (node.parent !== null &&
+      !s.nodes.has(node.parent) &&
+      s.links.has(node.parent) &&
+      s.links.get(node.parent) === s.head);
   const nodes = new Map(s.nodes);
   nodes.set(node.id, node);
   let t: Fold = { ...s, nodes, whole: new Set(s.whole).add(node.id), head: extended ? node.id : s.head };
@@ -394,8 +515,7 @@ function foldState(s: Fold, e: StateEvent): Fold {
     const mode = (v as { mode?: unknown } | null)?.mode;
     return typeof mode === 'string' ? { ...s, mode } : s;
   }
-  if (e.k === `member:${s.me}` && v === null && s.me !== '')
-    return fold(s, { kind: 'gone' });
+  if (e.k === `member:${s.me}` && v === null && s.me !== '') return fold(s, { kind: 'gone' });
   return s;
 }
 
@@ -429,8 +549,10 @@ function dropConfirmed(s: Fold, logged: Iterable<Message>): Fold {
 
 function foldEphemeral(s: Fold, data: unknown, now: number): Fold {
   switch (kindOf(data)) {
-    case 'd': return foldDelta(s, data as DeltaEvent);
-    case 'st': return foldStatus(s, data as StatusEvent);
+    case 'd':
+      return foldDelta(s, data as DeltaEvent);
+    case 'st':
+      return foldStatus(s, data as StatusEvent);
     case 'typing': {
       const e = data as TypingEvent;
       const until = new Map(s.typingUntil);
@@ -442,7 +564,8 @@ function foldEphemeral(s: Fold, data: unknown, now: number): Fold {
       const e = data as ReadEvent;
       return foldRead(s, e.u, e.o);
     }
-    default: return s;
+    default:
+      return s;
   }
 }
 
@@ -467,7 +590,15 @@ function foldStatus(s: Fold, e: StatusEvent): Fold {
 
 function stranger(run: string, msg: string): Run {
   return {
-    run, msg, parent: null, by: { kind: 'ai', id: '' }, st: 'thinking', text: '', base: 0, ahead: [], stranger: true,
+    run,
+    msg,
+    parent: null,
+    by: { kind: 'ai', id: '' },
+    st: 'thinking',
+    text: '',
+    base: 0,
+    ahead: [],
+    stranger: true,
     lost: false,
   };
 }
@@ -490,9 +621,14 @@ function addText(r: Run, p: number, s: string): Run {
     const ahead = [...r.ahead, { p, s }].sort((x, y) => x.p - y.p);
     return { ...r, ahead };
   }
-  const text = p === have ? r.text + s
-    : p >= r.base ? r.text.slice(0, p - r.base) + s
-    : end >= have ? s : s + r.text.slice(end - r.base);
+  const text =
+    p === have
+      ? r.text + s
+      : p >= r.base
+        ? r.text.slice(0, p - r.base) + s
+        : end >= have
+          ? s
+          : s + r.text.slice(end - r.base);
   return drain({ ...r, text, base: Math.min(r.base, p) });
 }
 
@@ -519,8 +655,18 @@ function joinText(old: Run | undefined, e: RunSnapshot): Run {
     base = old.base;
   }
   return {
-    run: e.r, msg: e.m, parent: e.parent ?? null, by: e.by, st: e.st, text, base, ahead: old?.ahead ?? [],
-    pos: e.pos, eta_ms: e.eta_ms, stranger: false, lost: false,
+    run: e.r,
+    msg: e.m,
+    parent: e.parent ?? null,
+    by: e.by,
+    st: e.st,
+    text,
+    base,
+    ahead: old?.ahead ?? [],
+    pos: e.pos,
+    eta_ms: e.eta_ms,
+    stranger: false,
+    lost: false,
   };
 }
 
@@ -592,8 +738,11 @@ function withShown(s: Fold): Fold {
   const shown = new Map(s.messages.map((m) => [m.id, m]));
   const messages = path.reverse().map((m) => withSiblings(s, m, shown.get(m.id)));
   const t: Fold = {
-    ...s, messages: sameItems(messages, s.messages) ? s.messages : messages, onPath,
-    older: s.next !== undefined && s.boundary !== null, needOpen: s.needOpen || (s.opened && alone),
+    ...s,
+    messages: sameItems(messages, s.messages) ? s.messages : messages,
+    onPath,
+    older: s.next !== undefined && s.boundary !== null,
+    needOpen: s.needOpen || (s.opened && alone),
   };
   return withRuns(t, t.live);
 }
@@ -607,8 +756,12 @@ function withSiblings(s: Fold, m: Message, shown: Message | undefined): Message 
 
 /** Whether a shown message still says what its node says (a node changes only by redaction). */
 function sameBut(shown: Message, node: Message): boolean {
-  return shown.text === node.text && shown.redacted === node.redacted && shown.offset === node.offset &&
-    shown.parent === node.parent;
+  return (
+    shown.text === node.text &&
+    shown.redacted === node.redacted &&
+    shown.offset === node.offset &&
+    shown.parent === node.parent
+  );
 }
 
 function withRun(s: Fold, r: Run): Fold {
@@ -628,20 +781,38 @@ function withRuns(s: Fold, live: ReadonlyMap<string, Run>): Fold {
     if (!shown) continue;
     const siblings = s.kids.get(r.parent ?? '') ?? [r.msg];
     const old = s.runs.find((x) => x.run === r.run);
-    if (old !== undefined && old.text === r.text && old.st === r.st && old.known === known && old.pos === r.pos &&
-        old.eta_ms === r.eta_ms && old.parent === r.parent && old.by === r.by && sameItems(old.siblings ?? [], siblings)) {
+    if (
+      old !== undefined &&
+      old.text === r.text &&
+      old.st === r.st &&
+      old.known === known &&
+      old.pos === r.pos &&
+      old.eta_ms === r.eta_ms &&
+      old.parent === r.parent &&
+      old.by === r.by &&
+      sameItems(old.siblings ?? [], siblings)
+    ) {
       runs.push(old);
       continue;
     }
     const view: LiveRun = {
-      run: r.run, msg: r.msg, parent: r.parent, by: r.by, st: r.st, text: r.text, known, siblings: siblings.slice(),
+      run: r.run,
+      msg: r.msg,
+      parent: r.parent,
+      by: r.by,
+      st: r.st,
+      text: r.text,
+      known,
+      siblings: siblings.slice(),
     };
     if (r.pos !== undefined) view.pos = r.pos;
     if (r.eta_ms !== undefined) view.eta_ms = r.eta_ms;
     runs.push(view);
   }
   return {
-    ...s, live, runs: sameItems(runs, s.runs) ? s.runs : runs,
+    ...s,
+    live,
+    runs: sameItems(runs, s.runs) ? s.runs : runs,
     needRuns: sameItems(needRuns, s.needRuns) ? s.needRuns : needRuns,
   };
 }
@@ -663,7 +834,8 @@ function kindOf(data: unknown): string {
 }
 
 function toMessage(
-  m: Omit<MsgEvent, 't'> & { t?: string; siblings?: string[]; redacted?: string }, offset: number,
+  m: Omit<MsgEvent, 't'> & { t?: string; siblings?: string[]; redacted?: string },
+  offset: number,
 ): Message {
   const { t: _t, siblings: _siblings, ...rest } = m;
   return { ...rest, parent: m.parent ?? null, text: m.text ?? '', status: m.status ?? 'complete', offset };

@@ -9,8 +9,12 @@ export class MemoryStore implements Store {
     const value = this.values.get(key);
     return value === undefined ? undefined : (structuredClone(value) as T);
   }
-  async set(key: string, value: unknown): Promise<void> { this.values.set(key, structuredClone(value)); }
-  async delete(key: string): Promise<void> { this.values.delete(key); }
+  async set(key: string, value: unknown): Promise<void> {
+    this.values.set(key, structuredClone(value));
+  }
+  async delete(key: string): Promise<void> {
+    this.values.delete(key);
+  }
   async keys(prefix: string): Promise<string[]> {
     return [...this.values.keys()].filter((k) => k.startsWith(prefix)).sort();
   }
@@ -28,10 +32,15 @@ export class IndexedDbStore implements Store {
   private readonly memory = new MemoryStore();
 
   /** @param name name of the database. @param factory the browser's `indexedDB`; given by tests. */
-  constructor(private readonly name = 'kith', private readonly factory: IDBFactory | undefined = globalThis.indexedDB) {}
+  constructor(
+    private readonly name = 'kith',
+    private readonly factory: IDBFactory | undefined = globalThis.indexedDB,
+  ) {}
 
   /** Whether values outlive the page. */
-  async durable(): Promise<boolean> { return (await this.open()) !== undefined; }
+  async durable(): Promise<boolean> {
+    return (await this.open()) !== undefined;
+  }
 
   async get<T>(key: string): Promise<T | undefined> {
     const database = await this.open();
@@ -67,13 +76,20 @@ export class IndexedDbStore implements Store {
       } catch {
         return resolve(undefined);
       }
-      request.onupgradeneeded = () => { request.result.createObjectStore('values'); };
+      request.onupgradeneeded = () => {
+        request.result.createObjectStore('values');
+      };
       request.onerror = () => resolve(undefined);
       request.onsuccess = () => {
         const database = request.result;
         // Another tab deletes or upgrades the database, or the browser closed it: open it anew at the next call.
-        const forget = () => { this.database = undefined; };
-        database.onversionchange = () => { database.close(); forget(); };
+        const forget = () => {
+          this.database = undefined;
+        };
+        database.onversionchange = () => {
+          database.close();
+          forget();
+        };
         database.onclose = forget;
         resolve(database);
       };
@@ -81,7 +97,11 @@ export class IndexedDbStore implements Store {
     return this.database;
   }
 
-  private run(database: IDBDatabase, mode: IDBTransactionMode, work: (s: IDBObjectStore) => IDBRequest): Promise<unknown> {
+  private run(
+    database: IDBDatabase,
+    mode: IDBTransactionMode,
+    work: (s: IDBObjectStore) => IDBRequest,
+  ): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const transaction = database.transaction('values', mode);
       const request = work(transaction.objectStore('values'));

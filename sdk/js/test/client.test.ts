@@ -14,8 +14,13 @@ const events: { offset: number; isNew: boolean }[] = [];
 
 function make(options: ClientOptions = {}): Client {
   const client = new Client({
-    url: server.url, websocket: WebSocket, reconnect_ms: { min: 2, max: 10 }, command_ms: 1000,
-    onEvent: (_conv, _data, offset, isNew) => { if (offset !== undefined) events.push({ offset, isNew }); },
+    url: server.url,
+    websocket: WebSocket,
+    reconnect_ms: { min: 2, max: 10 },
+    command_ms: 1000,
+    onEvent: (_conv, _data, offset, isNew) => {
+      if (offset !== undefined) events.push({ offset, isNew });
+    },
     ...options,
   });
   clients.push(client);
@@ -26,7 +31,9 @@ async function online(client: Client): Promise<void> {
   await until(() => client.line.is === 'online', 'online');
 }
 /** A client that is online as the first guest, and looks at a conversation of theirs. */
-async function talking(options: ClientOptions = {}): Promise<{ client: Client; chat: Conversation; conv: ModelConversation }> {
+async function talking(
+  options: ClientOptions = {},
+): Promise<{ client: Client; chat: Conversation; conv: ModelConversation }> {
   const client = make(options);
   await online(client);
   const conv = server.make('c_1', client.me!.user);
@@ -35,7 +42,10 @@ async function talking(options: ClientOptions = {}): Promise<{ client: Client; c
   return { client, chat, conv };
 }
 
-beforeEach(async () => { server = await new TestServer().start(); events.length = 0; });
+beforeEach(async () => {
+  server = await new TestServer().start();
+  events.length = 0;
+});
 afterEach(async () => {
   for (const c of clients) c.close();
   clients = [];
@@ -88,7 +98,9 @@ describe('who I am', () => {
   });
   it('a server that throws out every guest it makes is an end, not a loop', async () => {
     const client = make();
-    client.onLine((l) => { if (l.is === 'online') server.close(3500, 'invalid token'); });
+    client.onLine((l) => {
+      if (l.is === 'online') server.close(3500, 'invalid token');
+    });
     client.connect();
     await until(() => client.line.is === 'closed');
     expect(server.tokens).toEqual(['', '']);
@@ -178,7 +190,9 @@ describe('the line', () => {
     process.on('uncaughtException', (e) => caught.push(e));
     try {
       const { client, chat, conv } = await talking();
-      chat.subscribe(() => { throw new Error('mine'); });
+      chat.subscribe(() => {
+        throw new Error('mine');
+      });
       server.publish(conv, conv.say('u_2', 'one', undefined, undefined, false));
       server.publish(conv, conv.say('u_2', 'two', undefined, undefined, false));
       await until(() => chat.state.messages.length === 2);
@@ -295,7 +309,8 @@ describe('a conversation', () => {
     });
     server.mangle = (d) => (random.below(5) === 0 ? [] : random.below(5) === 0 ? [d, d] : [d]);
     for (let cut = 0; cut < 20; cut++) {
-      for (let i = random.below(6); i >= 0; i--) server.write(conv, run!, random.pick(['Hello ', '👩‍🚀 ', 'naïve ', '𝒜 ']));
+      for (let i = random.below(6); i >= 0; i--)
+        server.write(conv, run!, random.pick(['Hello ', '👩‍🚀 ', 'naïve ', '𝒜 ']));
       if (random.below(3) === 0) server.publish(conv, conv.state('title', `title ${cut}`));
       server.cut();
       for (let i = random.below(4); i > 0; i--) server.write(conv, run!, 'unheard ');
@@ -325,7 +340,9 @@ describe('a conversation', () => {
     await until(() => conv.runs.get(run!)!.text === 'abcde');
     server.release();
     await until(() => chat.state.runs[0]?.text === 'abcde');
-    expect(server.heard.filter((x) => x.method === 'run.get')).toEqual([{ method: 'run.get', data: { run, conv: 'c_1' }, user: 'u_1' }]);
+    expect(server.heard.filter((x) => x.method === 'run.get')).toEqual([
+      { method: 'run.get', data: { run, conv: 'c_1' }, user: 'u_1' },
+    ]);
   });
   it.each([true, false])('learns from run.get that a run has ended before its event came (bare %s)', async (bare) => {
     server.bareFinal = bare;
@@ -360,7 +377,10 @@ describe('a conversation', () => {
   });
   it('retries conv.open while the store is away', async () => {
     let fails = 2;
-    server.fault = (method) => (method === 'conv.open' && fails-- > 0 ? { error: { code: 503, message: 'unavailable', temporary: true } } : undefined);
+    server.fault = (method) =>
+      method === 'conv.open' && fails-- > 0
+        ? { error: { code: 503, message: 'unavailable', temporary: true } }
+        : undefined;
     const { chat } = await talking();
     expect(chat.state.phase).toBe('live');
     expect(fails).toBe(-1);
@@ -418,7 +438,11 @@ describe('a conversation', () => {
     server.end(conv, again.run!);
     await until(() => there.state.messages[1]?.text === 'whole' && chat.state.messages[1]?.text === 'whole');
     expect(there.state.messages[1]!.siblings).toEqual([old, there.state.messages[1]!.id]);
-    expect(server.heard.filter((x) => x.method === 'msg.regenerate')[0]!.data).toMatchObject({ conv: 'c_1', msg: old, continue: true });
+    expect(server.heard.filter((x) => x.method === 'msg.regenerate')[0]!.data).toMatchObject({
+      conv: 'c_1',
+      msg: old,
+      continue: true,
+    });
   });
   it('typing and reading are told sparingly', async () => {
     const { client, chat, conv } = await talking();

@@ -46,11 +46,22 @@ class FileStore {
     this.path = path;
     this.values = new Map(existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : []);
   }
-  save() { writeFileSync(this.path, JSON.stringify([...this.values])); }
-  async get(key) { return this.values.get(key); }
-  async set(key, value) { this.values.set(key, value); this.save(); }
-  async delete(key) { if (this.values.delete(key)) this.save(); }
-  async keys(prefix) { return [...this.values.keys()].filter((k) => k.startsWith(prefix)).sort(); }
+  save() {
+    writeFileSync(this.path, JSON.stringify([...this.values]));
+  }
+  async get(key) {
+    return this.values.get(key);
+  }
+  async set(key, value) {
+    this.values.set(key, value);
+    this.save();
+  }
+  async delete(key) {
+    if (this.values.delete(key)) this.save();
+  }
+  async keys(prefix) {
+    return [...this.values.keys()].filter((k) => k.startsWith(prefix)).sort();
+  }
 }
 
 let chance = seed >>> 0;
@@ -76,7 +87,10 @@ if (url.pathname === '/') url.pathname = '/connection/websocket';
 
 const result = { ok: false, offsets: [], heard: [], outcomes: [], cuts: 0, connects: 0, taken_back: 0, gaps: 0 };
 const client = new Client({
-  url: url.href, websocket: KillableSocket, token: scenario.token, name: 'harness',
+  url: url.href,
+  websocket: KillableSocket,
+  token: scenario.token,
+  name: 'harness',
   store: scenario.store === undefined ? new MemoryStore() : new FileStore(scenario.store),
   reconnect_ms: { min: 5, max: 200 },
   onEvent: (_conv, _data, offset, isNew) => {
@@ -85,7 +99,9 @@ const client = new Client({
     if (isNew) result.offsets.push(offset);
   },
 });
-client.onLine((l) => { if (l.is === 'online') result.connects++; });
+client.onLine((l) => {
+  if (l.is === 'online') result.connects++;
+});
 
 const end = Date.now() + timeout_ms;
 async function until(check, what) {
@@ -130,17 +146,23 @@ const over = { done: false };
 try {
   client.connect();
   await until(() => client.line.is === 'online', 'to be online');
-  const conv = scenario.conv ?? await client.create({});
+  const conv = scenario.conv ?? (await client.create({}));
   chat = client.conversation(conv);
   chat.subscribe(watch);
   await until(() => chat.state.phase === 'live', 'the conversation');
   const cutting = cutAll(chat, over);
-  const quiet = () => chat.state.phase === 'live' && chat.state.runs.length === 0 &&
-    chat.state.outgoing.every((o) => o.state.is === 'failed' || (o.state.is === 'refused' && o.state.retry_at === undefined));
+  const quiet = () =>
+    chat.state.phase === 'live' &&
+    chat.state.runs.length === 0 &&
+    chat.state.outgoing.every(
+      (o) => o.state.is === 'failed' || (o.state.is === 'refused' && o.state.retry_at === undefined),
+    );
   for (const step of steps) {
     if (step.send !== undefined) {
       const sent = chat.send(step.send, step.during_run === undefined ? undefined : { during_run: step.during_run });
-      void sent.then((o) => { if (o !== undefined) result.outcomes.push(o); });
+      void sent.then((o) => {
+        if (o !== undefined) result.outcomes.push(o);
+      });
     } else if (step.stop) {
       const chars = step.after_chars ?? 0;
       await until(() => chat.state.runs.some((r) => r.text.length >= chars), `${chars} characters of an answer`);
@@ -149,7 +171,10 @@ try {
       const last = chat.state.messages.findLast((m) => m.by.kind === 'ai');
       if (last === undefined) throw new Error('there is no answer to make again');
       result.outcomes.push(await chat.regenerate(last.id, { continue: step.continue === true }));
-      await until(() => chat.state.runs.length > 0 || chat.state.messages.findLast((m) => m.by.kind === 'ai')?.id !== last.id, 'the new answer');
+      await until(
+        () => chat.state.runs.length > 0 || chat.state.messages.findLast((m) => m.by.kind === 'ai')?.id !== last.id,
+        'the new answer',
+      );
     }
     if (step.wait !== false) await until(quiet, `the end of ${JSON.stringify(step)}`);
   }
@@ -165,8 +190,16 @@ if (chat !== undefined) {
   const { state } = chat;
   const last = state.messages.findLast((m) => m.by.kind === 'ai');
   Object.assign(result, {
-    user: client.me?.user, conv: chat.id, phase: state.phase, epoch: state.epoch, offset: state.offset,
-    text: last?.text, status: last?.status, why: last?.why, messages: state.messages, outgoing: state.outgoing,
+    user: client.me?.user,
+    conv: chat.id,
+    phase: state.phase,
+    epoch: state.epoch,
+    offset: state.offset,
+    text: last?.text,
+    status: last?.status,
+    why: last?.why,
+    messages: state.messages,
+    outgoing: state.outgoing,
   });
 }
 client.close();

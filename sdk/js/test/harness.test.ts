@@ -12,7 +12,8 @@ beforeAll(async () => {
   const changed = (path: string): number => statSync(here(path)).mtimeMs;
   const built = existsSync(here('../dist/index.js')) ? changed('../dist/index.js') : 0;
   const stale = readdirSync(here('../src')).some((f) => changed(`../src/${f}`) > built);
-  if (stale) execFileSync(process.execPath, [here('../node_modules/typescript/bin/tsc'), '-p', here('../tsconfig.build.json')]);
+  if (stale)
+    execFileSync(process.execPath, [here('../node_modules/typescript/bin/tsc'), '-p', here('../tsconfig.build.json')]);
   server = await new TestServer().start();
 }, 60_000);
 afterAll(() => server.stop());
@@ -37,7 +38,14 @@ it('cuts the line while an answer is made, and reports the final text and each e
     }, 5);
   };
   const r = await harness({ steps: [{ send: 'one' }, { send: 'two' }], cuts: 8, cut_ms: [1, 20], seed: 3 });
-  expect(r).toMatchObject({ ok: true, cuts: 8, taken_back: 0, offsets: [1, 2, 3, 4], status: 'complete', outgoing: [] });
+  expect(r).toMatchObject({
+    ok: true,
+    cuts: 8,
+    taken_back: 0,
+    offsets: [1, 2, 3, 4],
+    status: 'complete',
+    outgoing: [],
+  });
   expect(r.connects).toBeGreaterThan(4);
   expect(r.text).toBe(Array.from({ length: 150 }, (_, i) => `word${i + 1} `).join(''));
   expect(r.messages.map((m: { text: string }) => m.text)).toEqual(['one', r.text, 'two', r.text]);
@@ -45,7 +53,12 @@ it('cuts the line while an answer is made, and reports the final text and each e
 
 it('stops, makes again, and says when it gave up', async () => {
   server.onSaid = (conv, run) => server.write(conv, run, 'something');
-  const stopped = await harness({ steps: [{ send: 'one', wait: false }, { stop: true, after_chars: 5 }] });
+  const stopped = await harness({
+    steps: [
+      { send: 'one', wait: false },
+      { stop: true, after_chars: 5 },
+    ],
+  });
   expect(stopped).toMatchObject({ ok: true, status: 'stopped', text: 'something' });
   const late = await harness({ text: 'one', timeout_ms: 700 });
   expect(late.ok).toBe(false);

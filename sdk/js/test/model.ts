@@ -2,9 +2,21 @@
  * A conversation as the server keeps it: the truth that the client's fold is held against. Written from the protocol,
  * not from the reducer: it knows the whole log and never forgets, so it can be plain.
  */
-import type { By, DeltaEvent, DurableEvent, MsgEvent, OpenAnswer, RunAnswer, RunSnapshot, Snapshot } from '../src/types.js';
+import type {
+  By,
+  DeltaEvent,
+  DurableEvent,
+  MsgEvent,
+  OpenAnswer,
+  RunAnswer,
+  RunSnapshot,
+  Snapshot,
+} from '../src/types.js';
 
-export interface Stored { offset: number; event: DurableEvent }
+export interface Stored {
+  offset: number;
+  event: DurableEvent;
+}
 type Node = Omit<MsgEvent, 't'> & { offset: number; redacted?: string };
 
 const AI: By = { kind: 'ai', id: 'p_1', name: 'Kit' };
@@ -22,13 +34,24 @@ export class ModelConversation {
   private readonly nodes = new Map<string, Node>();
   private readonly kids = new Map<string, string[]>();
 
-  constructor(readonly id: string, readonly owner: string) {}
+  constructor(
+    readonly id: string,
+    readonly owner: string,
+  ) {}
 
-  get top(): number { return this.log.length; }
-  since(offset: number): Stored[] { return this.log.slice(offset); }
-  node(id: string): Node | undefined { return this.nodes.get(id); }
+  get top(): number {
+    return this.log.length;
+  }
+  since(offset: number): Stored[] {
+    return this.log.slice(offset);
+  }
+  node(id: string): Node | undefined {
+    return this.nodes.get(id);
+  }
   /** Every message that was ever said, on the shown path or off it. */
-  said(): Node[] { return [...this.nodes.values()]; }
+  said(): Node[] {
+    return [...this.nodes.values()];
+  }
 
   /** Last of the shown path, an answer that is promised on it included. */
   tip(): string | null {
@@ -38,7 +61,15 @@ export class ModelConversation {
 
   say(user: string, text: string, cid?: string, parent: string | null = this.tip(), answered = true): Stored {
     const id = this.makeId('m');
-    const event: MsgEvent = { t: 'msg', id, parent, by: { kind: 'user', id: user }, text, status: 'complete', ts: this.top };
+    const event: MsgEvent = {
+      t: 'msg',
+      id,
+      parent,
+      by: { kind: 'user', id: user },
+      text,
+      status: 'complete',
+      ts: this.top,
+    };
     if (cid !== undefined) event.cid = cid;
     if (answered) {
       event.answer = { run: this.makeId('r'), msg: this.makeId('m'), persona: AI.id, model: 'default' };
@@ -55,8 +86,20 @@ export class ModelConversation {
     const run = this.makeId('r');
     const next = this.makeId('m');
     return [
-      this.append({ t: 'run', run, msg: next, parent, persona: AI.id, model: 'default', cause: 'regenerate', by: AI, ts: this.top },
-        () => this.begin(run, next, parent, this.runs.size > 0)),
+      this.append(
+        {
+          t: 'run',
+          run,
+          msg: next,
+          parent,
+          persona: AI.id,
+          model: 'default',
+          cause: 'regenerate',
+          by: AI,
+          ts: this.top,
+        },
+        () => this.begin(run, next, parent, this.runs.size > 0),
+      ),
       this.append({ t: 'state', k: 'head', v: next, by: AI, ts: this.top }),
     ];
   }
@@ -78,9 +121,18 @@ export class ModelConversation {
     return this.append(event);
   }
 
-  state(k: string, v: unknown): Stored { return this.append({ t: 'state', k, v, by: AI, ts: this.top }); }
+  state(k: string, v: unknown): Stored {
+    return this.append({ t: 'state', k, v, by: AI, ts: this.top });
+  }
   redact(msg: string, text?: string): Stored {
-    return this.append({ t: 'redact', msg, why: 'author', by: AI, ts: this.top, ...(text === undefined ? {} : { text }) });
+    return this.append({
+      t: 'redact',
+      msg,
+      why: 'author',
+      by: AI,
+      ts: this.top,
+      ...(text === undefined ? {} : { text }),
+    });
   }
 
   /** A copy of the store that lacks the last events takes over: another generation. Runs that lost their log are gone. */
@@ -120,17 +172,41 @@ export class ModelConversation {
   }
 
   /** Ids that hang on a message, promised ones included, oldest first. */
-  children(id: string): string[] { return (this.kids.get(id) ?? []).slice(); }
-  siblings(id: string): string[] { return (this.kids.get(this.nodes.get(id)!.parent ?? '') ?? []).slice(); }
+  children(id: string): string[] {
+    return (this.kids.get(id) ?? []).slice();
+  }
+  siblings(id: string): string[] {
+    return (this.kids.get(this.nodes.get(id)!.parent ?? '') ?? []).slice();
+  }
 
   /** The cursor names a message of the path: with queued messages, the path is not in the order of offsets. */
   open(limit = 50, before?: number): OpenAnswer {
     const whole = this.path();
-    const path = before === undefined ? whole : whole.slice(0, Math.max(0, whole.findIndex((m) => m.offset === before)));
+    const path =
+      before === undefined
+        ? whole
+        : whole.slice(
+            0,
+            Math.max(
+              0,
+              whole.findIndex((m) => m.offset === before),
+            ),
+          );
     const page = path.slice(-limit);
     const answer: OpenAnswer = {
-      conv: { id: this.id, title: this.title, mode: 'ai', offset: this.top, epoch: this.epoch, created: 1, updated: this.top, persona: AI.id },
-      messages: page.map((m) => ({ ...m, siblings: this.siblings(m.id) })), offset: this.top, epoch: this.epoch,
+      conv: {
+        id: this.id,
+        title: this.title,
+        mode: 'ai',
+        offset: this.top,
+        epoch: this.epoch,
+        created: 1,
+        updated: this.top,
+        persona: AI.id,
+      },
+      messages: page.map((m) => ({ ...m, siblings: this.siblings(m.id) })),
+      offset: this.top,
+      epoch: this.epoch,
     };
     if (path.length > page.length) answer.next = page[0]!.offset;
     return structuredClone(answer);
@@ -152,7 +228,9 @@ export class ModelConversation {
     return node === undefined ? undefined : { msg: { t: 'msg', ...structuredClone(node) } };
   }
 
-  private makeId(letter: string): string { return `${letter}_${String(++this.ids).padStart(4, '0')}`; }
+  private makeId(letter: string): string {
+    return `${letter}_${String(++this.ids).padStart(4, '0')}`;
+  }
 
   private begin(r: string, m: string, parent: string, busy: boolean): void {
     this.runs.set(r, { r, m, parent, by: AI, st: busy ? 'queued' : 'thinking', text: '', p: 0 });

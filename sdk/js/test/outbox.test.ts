@@ -18,7 +18,13 @@ let clients: Client[] = [];
 /** A tab: a client on the shared store, looking at the one conversation. */
 function tab(options: ClientOptions = {}): { client: Client; chat: Conversation } {
   const client = new Client({
-    url: server.url, websocket: WebSocket, store, token: 'token-u_1', reconnect_ms: { min: 2, max: 10 }, command_ms: 150, ...options,
+    url: server.url,
+    websocket: WebSocket,
+    store,
+    token: 'token-u_1',
+    reconnect_ms: { min: 2, max: 10 },
+    command_ms: 150,
+    ...options,
   });
   clients.push(client);
   client.connect();
@@ -29,16 +35,28 @@ async function live(options: ClientOptions = {}): Promise<{ client: Client; chat
   await until(() => t.chat.state.phase === 'live', 'live');
   return t;
 }
-const stored = (): string[] => conv.said().filter((m) => m.by.kind === 'user').map((m) => m.text);
-const sends = (): { cid: string; text: string; during_run?: string }[] => server.heard.filter((x) => x.method === 'chat.send').map((x) => x.data as never);
+const stored = (): string[] =>
+  conv
+    .said()
+    .filter((m) => m.by.kind === 'user')
+    .map((m) => m.text);
+const sends = (): { cid: string; text: string; during_run?: string }[] =>
+  server.heard.filter((x) => x.method === 'chat.send').map((x) => x.data as never);
 const kept = (): Promise<string[]> => store.keys('outbox/');
 
 /** Makes every call of the store take a while, as a disk may. */
-function slow(s: MemoryStore, ms: number, names: ('get' | 'set' | 'delete' | 'keys')[] = ['get', 'set', 'delete', 'keys']): void {
+function slow(
+  s: MemoryStore,
+  ms: number,
+  names: ('get' | 'set' | 'delete' | 'keys')[] = ['get', 'set', 'delete', 'keys'],
+): void {
   const wait = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
   for (const name of names) {
     const own = s[name].bind(s) as (...a: unknown[]) => Promise<never>;
-    (s as unknown as Record<string, unknown>)[name] = async (...a: unknown[]) => { await wait(); return own(...a); };
+    (s as unknown as Record<string, unknown>)[name] = async (...a: unknown[]) => {
+      await wait();
+      return own(...a);
+    };
   }
 }
 
@@ -71,16 +89,19 @@ describe('one message', () => {
     expect(await kept()).toEqual([]);
     expect(sends()[0]!.cid).toMatch(/^[A-Za-z0-9_-]{22}$/);
   });
-  it.each(['drop-after', 'drop-before', 'silent'] as const)('%s: is sent again under the same cid, and there once', async (fault) => {
-    const { chat } = await live();
-    let faults = 2;
-    server.fault = (method) => (method === 'chat.send' && faults-- > 0 ? fault : undefined);
-    void chat.send('once');
-    await until(() => chat.state.messages.length === 1 && chat.state.outgoing.length === 0);
-    expect(stored()).toEqual(['once']);
-    expect(new Set(sends().map((x) => x.cid)).size).toBe(1);
-    await until(async () => (await kept()).length === 0);
-  });
+  it.each(['drop-after', 'drop-before', 'silent'] as const)(
+    '%s: is sent again under the same cid, and there once',
+    async (fault) => {
+      const { chat } = await live();
+      let faults = 2;
+      server.fault = (method) => (method === 'chat.send' && faults-- > 0 ? fault : undefined);
+      void chat.send('once');
+      await until(() => chat.state.messages.length === 1 && chat.state.outgoing.length === 0);
+      expect(stored()).toEqual(['once']);
+      expect(new Set(sends().map((x) => x.cid)).size).toBe(1);
+      await until(async () => (await kept()).length === 0);
+    },
+  );
   it('the log may confirm it before the answer does', async () => {
     const { chat } = await live({ command_ms: 10_000 });
     server.fault = (method) => (method === 'chat.send' ? 'late' : undefined);
@@ -96,7 +117,10 @@ describe('one message', () => {
     server.holdEvents = true;
     await chat.send('one');
     expect(await chat.send('two')).toMatchObject({ status: 'accepted', offset: 2 });
-    expect(chat.state.outgoing).toMatchObject([{ text: 'one', state: { is: 'sending' } }, { text: 'two', state: { is: 'sending' } }]);
+    expect(chat.state.outgoing).toMatchObject([
+      { text: 'one', state: { is: 'sending' } },
+      { text: 'two', state: { is: 'sending' } },
+    ]);
     expect(chat.state.messages).toEqual([]);
     expect(chat.discard(chat.state.outgoing[0]!.cid)).toBeUndefined();
     expect(await kept()).toEqual([]);
@@ -165,7 +189,9 @@ describe('the order', () => {
     await server.start();
     const next = tab();
     let said: unknown;
-    next.client.onLine((l) => { if (l.is === 'online') said = next.chat.send('new'); });
+    next.client.onLine((l) => {
+      if (l.is === 'online') said = next.chat.send('new');
+    });
     await until(() => stored().length === 3);
     expect(stored()).toEqual(['old 1', 'old 2', 'new']);
     await said;
@@ -174,9 +200,15 @@ describe('the order', () => {
   it('is kept, one at a time, through every fault', async () => {
     const random = makeRandom(3);
     const { chat } = await live();
-    const faults = ['drop-after', 'drop-before', 'silent', { error: { code: 503, message: 'away', temporary: true } }] as const;
+    const faults = [
+      'drop-after',
+      'drop-before',
+      'silent',
+      { error: { code: 503, message: 'away', temporary: true } },
+    ] as const;
     let left = 12;
-    server.fault = (method) => (method === 'chat.send' && left > 0 && random.below(2) === 0 ? (left--, random.pick(faults)) : undefined);
+    server.fault = (method) =>
+      method === 'chat.send' && left > 0 && random.below(2) === 0 ? (left--, random.pick(faults)) : undefined;
     const texts = Array.from({ length: 8 }, (_, i) => `t${i}`);
     for (const t of texts) void chat.send(t);
     await until(() => stored().length === 8, 'all sent', 15_000);
@@ -200,7 +232,10 @@ describe('a refusal', () => {
   it('that passes is tried again when it has passed, and holds back what comes after', async () => {
     const { chat } = await live();
     let refusals = 1;
-    server.fault = (method) => (method === 'chat.send' && refusals-- > 0 ? { refuse: { code: 'rate_limited', message: 'slower', retry_ms: 30 } } : undefined);
+    server.fault = (method) =>
+      method === 'chat.send' && refusals-- > 0
+        ? { refuse: { code: 'rate_limited', message: 'slower', retry_ms: 30 } }
+        : undefined;
     const first = await chat.send('one');
     expect(first).toMatchObject({ status: 'refused', reason: { code: 'rate_limited' } });
     const state = chat.state.outgoing[0]!.state;
@@ -209,22 +244,34 @@ describe('a refusal', () => {
     void chat.send('two');
     await until(() => stored().length === 2);
     expect(stored()).toEqual(['one', 'two']);
-    expect(new Set(sends().filter((x) => x.text === 'one').map((x) => x.cid)).size).toBe(1);
+    expect(
+      new Set(
+        sends()
+          .filter((x) => x.text === 'one')
+          .map((x) => x.cid),
+      ).size,
+    ).toBe(1);
   });
   it('retry() does not wait for it', async () => {
     const { chat } = await live();
     let refusals = 1;
-    server.fault = (method) => (method === 'chat.send' && refusals-- > 0 ? { refuse: { code: 'quota_exceeded', message: 'tomorrow', retry_ms: 86_400_000 } } : undefined);
+    server.fault = (method) =>
+      method === 'chat.send' && refusals-- > 0
+        ? { refuse: { code: 'quota_exceeded', message: 'tomorrow', retry_ms: 86_400_000 } }
+        : undefined;
     await chat.send('one');
     chat.retry(chat.state.outgoing[0]!.cid);
     await until(() => stored().length === 1);
   });
   it('for good is kept with its text, does not hold back others, and survives a reload', async () => {
     const { client, chat } = await live();
-    server.fault = (_m, data) => (data?.text === 'bad' ? { refuse: { code: 'blocked', message: 'no', category: 'x' } } : undefined);
+    server.fault = (_m, data) =>
+      data?.text === 'bad' ? { refuse: { code: 'blocked', message: 'no', category: 'x' } } : undefined;
     await chat.send('bad');
     expect(await chat.send('good')).toMatchObject({ status: 'accepted' });
-    expect(chat.state.outgoing).toMatchObject([{ text: 'bad', state: { is: 'refused', code: 'blocked', final: true } }]);
+    expect(chat.state.outgoing).toMatchObject([
+      { text: 'bad', state: { is: 'refused', code: 'blocked', final: true } },
+    ]);
     client.close();
     const { chat: again } = await live();
     await until(() => again.state.outgoing.length === 1);
@@ -247,7 +294,8 @@ describe('a refusal', () => {
   });
   it('busy, for who did not want to wait: a person decides', async () => {
     const { chat } = await live();
-    server.fault = (method) => (method === 'chat.send' ? { refuse: { code: 'busy', message: 'busy', retry_ms: 1 } } : undefined);
+    server.fault = (method) =>
+      method === 'chat.send' ? { refuse: { code: 'busy', message: 'busy', retry_ms: 1 } } : undefined;
     await chat.send('now or never', { during_run: 'reject' });
     expect(sends()[0]).toMatchObject({ during_run: 'reject' });
     const { state } = chat.state.outgoing[0]!;
@@ -257,9 +305,17 @@ describe('a refusal', () => {
   it('as a temporary error has a countdown too', async () => {
     const { chat } = await live();
     let errors = 1;
-    server.fault = (method) => (method === 'chat.send' && errors-- > 0 ? { error: { code: 503, message: 'the store is away', temporary: true } } : undefined);
+    server.fault = (method) =>
+      method === 'chat.send' && errors-- > 0
+        ? { error: { code: 503, message: 'the store is away', temporary: true } }
+        : undefined;
     expect(await chat.send('one')).toBeUndefined();
-    expect(chat.state.outgoing[0]!.state).toMatchObject({ is: 'refused', code: 'unavailable', message: 'the store is away', final: false });
+    expect(chat.state.outgoing[0]!.state).toMatchObject({
+      is: 'refused',
+      code: 'unavailable',
+      message: 'the store is away',
+      final: false,
+    });
     await until(() => stored().length === 1);
   });
   it('as misuse fails, and is kept', async () => {
@@ -290,7 +346,10 @@ describe('discard', () => {
 });
 
 describe('two tabs on one store', () => {
-  it.each([['with Web Locks', true], ['without', false]])('%s: nothing is there twice', async (_name, locked) => {
+  it.each([
+    ['with Web Locks', true],
+    ['without', false],
+  ])('%s: nothing is there twice', async (_name, locked) => {
     const options = locked ? { locks: makeLocks() } : {};
     slow(store, 5);
     const a = await live(options);
@@ -328,10 +387,16 @@ describe('two tabs on one store', () => {
     expect(sends()).toEqual([]);
   });
   it('a tab that is frozen with the lock does not silence the other for ever', async () => {
-    const frozen = { request: (_n: string, o: { signal: AbortSignal }) => new Promise((_r, reject) => {
-      // The wait is ten seconds long; the test does not take them.
-      queueMicrotask(() => { o.signal.throwIfAborted = () => undefined; reject(new DOMException('', 'AbortError')); });
-    }) } as unknown as LockManager;
+    const frozen = {
+      request: (_n: string, o: { signal: AbortSignal }) =>
+        new Promise((_r, reject) => {
+          // The wait is ten seconds long; the test does not take them.
+          queueMicrotask(() => {
+            o.signal.throwIfAborted = () => undefined;
+            reject(new DOMException('', 'AbortError'));
+          });
+        }),
+    } as unknown as LockManager;
     const { chat } = await live({ locks: frozen });
     expect(await chat.send('still')).toMatchObject({ status: 'accepted' });
   });
@@ -339,7 +404,9 @@ describe('two tabs on one store', () => {
 
 describe('a store that fails', () => {
   it('does not keep a message from being sent', async () => {
-    store.set = async () => { throw new DOMException('full', 'QuotaExceededError'); };
+    store.set = async () => {
+      throw new DOMException('full', 'QuotaExceededError');
+    };
     const { chat } = await live();
     expect(await chat.send('one')).toMatchObject({ status: 'accepted' });
     await until(() => chat.state.messages.length === 1 && chat.state.outgoing.length === 0);

@@ -11,7 +11,11 @@ import type { Stored } from './model.js';
 
 const WORDS = ['Hello ', 'Ada, ', 'how ', 'are you? ', '👩‍🚀 ', 'naïve ', '𝒜𝓃𝓃𝒶 ', '日本語 ', '\n\n```js\n', 'x'];
 
-interface Options { loss: boolean; restore: boolean; limit: number }
+interface Options {
+  loss: boolean;
+  restore: boolean;
+  limit: number;
+}
 
 /** One client on one line to one model server, step by step, all chance from one seed. */
 class World {
@@ -29,7 +33,10 @@ class World {
   private requests: { kind: 'open' | 'older' | 'run'; run?: string; before?: number }[] = [];
   reopened = 0;
 
-  constructor(seed: number, private readonly options: Options) {
+  constructor(
+    seed: number,
+    private readonly options: Options,
+  ) {
     this.random = makeRandom(seed);
     if (options.limit < 50) this.server.tail = 20;
   }
@@ -41,13 +48,17 @@ class World {
     const runs = [...server.runs.keys()];
     const answers = server.path().filter((m) => m.by.kind === 'ai');
     const roll = random.below(100);
-    if (roll < 18 && server.runs.size < 4) this.publish([server.say(random.pick(['u_1', 'u_2']), `q${server.top}`, `cid${server.top}`)]);
-    else if (roll < 70 && runs.length > 0) this.ephemeral(server.write(random.pick(runs), random.pick(WORDS).repeat(1 + random.below(3))));
-    else if (roll < 82 && runs.length > 0) this.publish([server.end(runs[0]!, random.pick(['complete', 'stopped', 'failed']))]);
+    if (roll < 18 && server.runs.size < 4)
+      this.publish([server.say(random.pick(['u_1', 'u_2']), `q${server.top}`, `cid${server.top}`)]);
+    else if (roll < 70 && runs.length > 0)
+      this.ephemeral(server.write(random.pick(runs), random.pick(WORDS).repeat(1 + random.below(3))));
+    else if (roll < 82 && runs.length > 0)
+      this.publish([server.end(runs[0]!, random.pick(['complete', 'stopped', 'failed']))]);
     else if (roll < 87 && answers.length > 0) this.publish(server.regenerate(random.pick(answers).id));
     else if (roll < 90) this.pickSibling();
     else if (roll < 92) this.publish([server.state('title', `title ${server.top}`)]);
-    else if (roll < 94 && answers.length > 0) this.publish([server.redact(random.pick(server.said()).id, random.pick([undefined, 'changed']))]);
+    else if (roll < 94 && answers.length > 0)
+      this.publish([server.redact(random.pick(server.said()).id, random.pick([undefined, 'changed']))]);
     else if (roll < 95) this.edit();
     else if (roll < 96 && this.options.restore && server.top > 3) this.restore();
     else if (runs.length > 0) this.ephemeral({ t: 'st', r: random.pick(runs), st: 'tool' });
@@ -84,7 +95,8 @@ class World {
     for (const { offset, event } of events) {
       this.wire.push({ kind: 'publication', data: event, offset, now: this.now });
       // A node elsewhere may send one twice.
-      if (this.options.loss && this.random.below(20) === 0) this.wire.push({ kind: 'publication', data: event, offset, now: this.now });
+      if (this.options.loss && this.random.below(20) === 0)
+        this.wire.push({ kind: 'publication', data: event, offset, now: this.now });
     }
   }
 
@@ -119,7 +131,13 @@ class World {
     const recovered = p !== undefined && p.epoch === server.epoch && p.offset <= server.top && this.random.below(4) > 0;
     const position = recovered ? p : { offset: server.top, epoch: server.epoch };
     this.position = { ...position };
-    const subscribed: Action = { kind: 'subscribed', snapshot: server.snapshot(), position: { ...position }, recovered, now: this.now };
+    const subscribed: Action = {
+      kind: 'subscribed',
+      snapshot: server.snapshot(),
+      position: { ...position },
+      recovered,
+      now: this.now,
+    };
     this.wire.push(subscribed);
     if (recovered) this.publish(server.since(p.offset));
   }
@@ -128,8 +146,10 @@ class World {
   serve(): void {
     const q = this.requests.shift();
     if (q === undefined) return;
-    if (q.kind === 'open') this.wire.push({ kind: 'opened', answer: this.server.open(this.options.limit), now: this.now });
-    else if (q.kind === 'older') this.wire.push({ kind: 'older', answer: this.server.open(this.options.limit, q.before) });
+    if (q.kind === 'open')
+      this.wire.push({ kind: 'opened', answer: this.server.open(this.options.limit), now: this.now });
+    else if (q.kind === 'older')
+      this.wire.push({ kind: 'older', answer: this.server.open(this.options.limit, q.before) });
     else {
       const answer: RunAnswer | undefined = this.server.get(q.run!);
       this.wire.push(answer === undefined ? { kind: 'runLost', run: q.run! } : { kind: 'run', run: q.run!, answer });
@@ -144,7 +164,10 @@ class World {
     if (action === undefined) return;
     if (action.kind === 'publication' && action.offset !== undefined && this.position !== undefined)
       this.position.offset = Math.max(this.position.offset, action.offset);
-    if (action.kind === 'opened') { this.asked = this.asked.filter((x) => x !== 'open'); this.reopened++; }
+    if (action.kind === 'opened') {
+      this.asked = this.asked.filter((x) => x !== 'open');
+      this.reopened++;
+    }
     if (action.kind === 'older') this.asked = this.asked.filter((x) => x !== 'older');
     if (action.kind === 'run' || action.kind === 'runLost') this.asked = this.asked.filter((x) => x !== action.run);
     this.hear(action);
@@ -177,12 +200,14 @@ class World {
   private check(before: Fold, action: Action): void {
     const s = this.state;
     // After a restore, what is shown is of the log that was, until the client has heard.
-    if (s.epoch === this.server.epoch && s.subEpoch === this.server.epoch) for (const r of s.runs) {
-      const live = this.server.runs.get(r.run);
-      const whole = live?.text ?? this.server.said().find((m) => m.run === r.run)?.text;
-      const redacted = this.server.said().find((m) => m.run === r.run)?.redacted !== undefined;
-      if (whole !== undefined && !redacted && !whole.startsWith(r.text, s.live.get(r.run)!.base)) throw new Error(`shown ${JSON.stringify(r.text)} is not the beginning of ${JSON.stringify(whole)}`);
-    }
+    if (s.epoch === this.server.epoch && s.subEpoch === this.server.epoch)
+      for (const r of s.runs) {
+        const live = this.server.runs.get(r.run);
+        const whole = live?.text ?? this.server.said().find((m) => m.run === r.run)?.text;
+        const redacted = this.server.said().find((m) => m.run === r.run)?.redacted !== undefined;
+        if (whole !== undefined && !redacted && !whole.startsWith(r.text, s.live.get(r.run)!.base))
+          throw new Error(`shown ${JSON.stringify(r.text)} is not the beginning of ${JSON.stringify(whole)}`);
+      }
     if (action.kind !== 'opened' && s.offset < before.offset) throw new Error('the offset went back');
     const ids = s.messages.map((m) => m.id);
     if (new Set(ids).size !== ids.length) throw new Error('a message is shown twice');
@@ -202,7 +227,10 @@ class World {
       quiet = this.wire.length + this.strays.length + this.requests.length === 0 ? quiet + 1 : 0;
       this.serve();
       this.read();
-      if (quiet > 0 && this.state.older) { this.older(); quiet = 0; }
+      if (quiet > 0 && this.state.older) {
+        this.older();
+        quiet = 0;
+      }
     }
   }
 }
@@ -227,8 +255,10 @@ function expectTruth(world: World, note: string): void {
   const truth = server.path().map((m) => ({ ...m, siblings: server.siblings(m.id) }));
   expect(shown, note).toEqual(truth);
   expect(state.runs, note).toEqual([]);
-  expect({ offset: state.offset, epoch: state.epoch, title: state.title, phase: state.phase, need: state.needOpen }, note)
-    .toEqual({ offset: server.top, epoch: server.epoch, title: server.title, phase: 'live', need: false });
+  expect(
+    { offset: state.offset, epoch: state.epoch, title: state.title, phase: state.phase, need: state.needOpen },
+    note,
+  ).toEqual({ offset: server.top, epoch: server.epoch, title: server.title, phase: 'live', need: false });
 }
 
 const SEEDS = Number(process.env.KITH_SEEDS ?? 60);
@@ -258,9 +288,17 @@ describe('the fold of what was heard is the fold of the log', () => {
       const random = makeRandom(seed);
       const server = new ModelConversation('c_1', 'u_1');
       let s = emptyFold('c_1', 'u_1');
-      const hear = (a: Action): void => { s = fold(s, a); };
+      const hear = (a: Action): void => {
+        s = fold(s, a);
+      };
       hear({ kind: 'line', online: true });
-      hear({ kind: 'subscribed', snapshot: server.snapshot(), position: { offset: 0, epoch: server.epoch }, recovered: false, now: 0 });
+      hear({
+        kind: 'subscribed',
+        snapshot: server.snapshot(),
+        position: { offset: 0, epoch: server.epoch },
+        recovered: false,
+        now: 0,
+      });
       hear({ kind: 'opened', answer: server.open(), now: 0 });
       const said = server.say('u_1', 'q', 'c1');
       hear({ kind: 'publication', data: said.event, offset: said.offset, now: 0 });

@@ -9,17 +9,43 @@ const AI: By = { kind: 'ai', id: 'p_1', name: 'Kit' };
 
 /** A client in step with `server`, subscribed and opened. */
 function joined(server: ModelConversation): Fold {
-  return hear(emptyFold('c_1', 'u_me'),
+  return hear(
+    emptyFold('c_1', 'u_me'),
     { kind: 'line', online: true },
-    { kind: 'subscribed', snapshot: server.snapshot(), position: { offset: server.top, epoch: server.epoch }, recovered: false, now: 0 },
-    { kind: 'opened', answer: server.open(), now: 0 });
+    {
+      kind: 'subscribed',
+      snapshot: server.snapshot(),
+      position: { offset: server.top, epoch: server.epoch },
+      recovered: false,
+      now: 0,
+    },
+    { kind: 'opened', answer: server.open(), now: 0 },
+  );
 }
-function hear(s: Fold, ...actions: Action[]): Fold { return actions.reduce(fold, s); }
-function durable(offset: number, data: unknown): Action { return { kind: 'publication', data, offset, now: 0 }; }
-function ephemeral(data: unknown, now = 0): Action { return { kind: 'publication', data, now }; }
-function log(server: ModelConversation, from: number): Action[] { return server.since(from).map((e) => durable(e.offset, e.event)); }
+function hear(s: Fold, ...actions: Action[]): Fold {
+  return actions.reduce(fold, s);
+}
+function durable(offset: number, data: unknown): Action {
+  return { kind: 'publication', data, offset, now: 0 };
+}
+function ephemeral(data: unknown, now = 0): Action {
+  return { kind: 'publication', data, now };
+}
+function log(server: ModelConversation, from: number): Action[] {
+  return server.since(from).map((e) => durable(e.offset, e.event));
+}
 function question(id: string, parent: string | null, answer: string, cid = `cid-${id}`): MsgEvent {
-  return { t: 'msg', id, parent, by: ME, text: `text ${id}`, status: 'complete', ts: 1, cid, answer: { run: `r_${answer}`, msg: answer, persona: 'p_1', model: 'default' } };
+  return {
+    t: 'msg',
+    id,
+    parent,
+    by: ME,
+    text: `text ${id}`,
+    status: 'complete',
+    ts: 1,
+    cid,
+    answer: { run: `r_${answer}`, msg: answer, persona: 'p_1', model: 'default' },
+  };
 }
 function answer(id: string, parent: string, text = `text ${id}`): MsgEvent {
   return { t: 'msg', id, parent, by: AI, text, status: 'complete', ts: 1, run: `r_${id}` };
@@ -27,14 +53,18 @@ function answer(id: string, parent: string, text = `text ${id}`): MsgEvent {
 function snapshot(asOf: number, ...runs: RunSnapshot[]): Snapshot {
   return { as_of: asOf, mode: 'ai', title: '', typing: [], read: {}, runs };
 }
-function d(m: string, p: number, s: string): Action { return ephemeral({ t: 'd', r: `r_${m}`, m, p, s }); }
+function d(m: string, p: number, s: string): Action {
+  return ephemeral({ t: 'd', r: `r_${m}`, m, p, s });
+}
 const ids = (s: Fold): string[] => s.messages.map((m) => m.id);
 const fresh = (): Fold => joined(new ModelConversation('c_1', 'u_me'));
 
 describe('one turn', () => {
   it('is shown as the protocol tells it', () => {
     let s = hear(fresh(), durable(1, question('m_1', null, 'm_2')));
-    expect(s.runs).toMatchObject([{ run: 'r_m_2', msg: 'm_2', parent: 'm_1', st: 'thinking', text: '', known: true, by: { kind: 'ai', id: 'p_1' } }]);
+    expect(s.runs).toMatchObject([
+      { run: 'r_m_2', msg: 'm_2', parent: 'm_1', st: 'thinking', text: '', known: true, by: { kind: 'ai', id: 'p_1' } },
+    ]);
     s = hear(s, ephemeral({ t: 'st', r: 'r_m_2', st: 'queued', pos: 3, eta_ms: 900 }));
     expect(s.runs[0]).toMatchObject({ st: 'queued', pos: 3, eta_ms: 900 });
     s = hear(s, d('m_2', 0, 'Hello'), d('m_2', 5, ' Ada! '));
@@ -42,13 +72,19 @@ describe('one turn', () => {
     expect(s.runs[0]).not.toHaveProperty('pos');
     s = hear(s, durable(2, answer('m_2', 'm_1', 'Hello Ada! ')));
     expect(s.runs).toEqual([]);
-    expect(s.messages).toMatchObject([{ id: 'm_1', offset: 1, siblings: ['m_1'] }, { id: 'm_2', offset: 2, siblings: ['m_2'], text: 'Hello Ada! ' }]);
+    expect(s.messages).toMatchObject([
+      { id: 'm_1', offset: 1, siblings: ['m_1'] },
+      { id: 'm_2', offset: 2, siblings: ['m_2'], text: 'Hello Ada! ' },
+    ]);
     expect(s.phase).toBe('live');
   });
   it('a second question hangs on the promised answer, and waits', () => {
     let s = hear(fresh(), durable(1, question('m_1', null, 'm_2')), durable(2, question('m_3', 'm_2', 'm_4')));
     expect(ids(s)).toEqual(['m_1', 'm_3']);
-    expect(s.runs.map((r) => [r.msg, r.parent, r.st])).toEqual([['m_2', 'm_1', 'thinking'], ['m_4', 'm_3', 'queued']]);
+    expect(s.runs.map((r) => [r.msg, r.parent, r.st])).toEqual([
+      ['m_2', 'm_1', 'thinking'],
+      ['m_4', 'm_3', 'queued'],
+    ]);
     s = hear(s, durable(3, answer('m_2', 'm_1')));
     expect(ids(s)).toEqual(['m_1', 'm_2', 'm_3']);
     s = hear(s, durable(4, answer('m_4', 'm_3')));
@@ -56,7 +92,11 @@ describe('one turn', () => {
     expect(s.needOpen).toBe(false);
   });
   it('an answer that says nothing ends its run all the same', () => {
-    const s = hear(fresh(), durable(1, question('m_1', null, 'm_2')), durable(2, { ...answer('m_2', 'm_1', ''), status: 'failed', why: 'upstream' }));
+    const s = hear(
+      fresh(),
+      durable(1, question('m_1', null, 'm_2')),
+      durable(2, { ...answer('m_2', 'm_1', ''), status: 'failed', why: 'upstream' }),
+    );
     expect(s.runs).toEqual([]);
     expect(s.messages[1]).toMatchObject({ text: '', status: 'failed', why: 'upstream' });
   });
@@ -81,14 +121,20 @@ describe('text of a run', () => {
     expect(s.needRuns).toEqual([]);
   });
   it('run.get closes a gap without losing what came meanwhile', () => {
-    const s = hear(start(), d('m_2', 0, 'a'), d('m_2', 3, 'd'), d('m_2', 4, 'e'), d('m_2', 6, 'g'),
-      { kind: 'run', run: 'r_m_2', answer: { r: 'r_m_2', m: 'm_2', parent: 'm_1', by: AI, st: 'writing', text: 'abcd', p: 4 } });
+    const s = hear(start(), d('m_2', 0, 'a'), d('m_2', 3, 'd'), d('m_2', 4, 'e'), d('m_2', 6, 'g'), {
+      kind: 'run',
+      run: 'r_m_2',
+      answer: { r: 'r_m_2', m: 'm_2', parent: 'm_1', by: AI, st: 'writing', text: 'abcd', p: 4 },
+    });
     expect(s.runs[0]).toMatchObject({ text: 'abcde', known: false });
     expect(hear(s, d('m_2', 5, 'f')).runs[0]).toMatchObject({ text: 'abcdefg', known: true });
   });
   it('run.get that is older than what is shown takes nothing away', () => {
-    const s = hear(start(), d('m_2', 0, 'abcdef'),
-      { kind: 'run', run: 'r_m_2', answer: { r: 'r_m_2', m: 'm_2', parent: 'm_1', by: AI, st: 'thinking', text: 'abc', p: 3 } });
+    const s = hear(start(), d('m_2', 0, 'abcdef'), {
+      kind: 'run',
+      run: 'r_m_2',
+      answer: { r: 'r_m_2', m: 'm_2', parent: 'm_1', by: AI, st: 'thinking', text: 'abc', p: 3 },
+    });
     expect(s.runs[0]).toMatchObject({ text: 'abcdef', st: 'writing' });
   });
   it('counts UTF-16 units', () => {
@@ -100,7 +146,11 @@ describe('text of a run', () => {
     let s = hear(fresh(), d('m_9', 3, 'lo'));
     expect(s.runs).toEqual([]);
     expect(s.needRuns).toEqual(['r_m_9']);
-    s = hear(s, { kind: 'run', run: 'r_m_9', answer: { r: 'r_m_9', m: 'm_9', parent: null as unknown as string, by: AI, st: 'writing', text: 'hel', p: 3 } });
+    s = hear(s, {
+      kind: 'run',
+      run: 'r_m_9',
+      answer: { r: 'r_m_9', m: 'm_9', parent: null as unknown as string, by: AI, st: 'writing', text: 'hel', p: 3 },
+    });
     expect(s.runs[0]).toMatchObject({ text: 'hello', known: true });
     expect(s.needRuns).toEqual([]);
   });
@@ -113,7 +163,12 @@ describe('text of a run', () => {
     expect(hear(s, d('m_2', 4, '!'))).toBe(s);
   });
   it('with a gap is of no interest any more when it has ended', () => {
-    const s = hear(start(), d('m_2', 3, 'x'), durable(2, answer('m_2', 'm_1', 'done')), durable(3, question('m_3', 'm_2', 'm_4')));
+    const s = hear(
+      start(),
+      d('m_2', 3, 'x'),
+      durable(2, answer('m_2', 'm_1', 'done')),
+      durable(3, question('m_3', 'm_2', 'm_4')),
+    );
     expect(s.needRuns).toEqual([]);
     expect(s.runs).toMatchObject([{ msg: 'm_4', st: 'thinking' }]);
   });
@@ -121,16 +176,34 @@ describe('text of a run', () => {
     expect(hear(start(), ephemeral({ t: 'd', r: 'r_m_2', m: 'm_2', p: 0, s: 'hmm', k: 'r' })).runs[0]!.text).toBe('');
   });
   it('that run.get finds ended is its final text, until its event comes', () => {
-    const s = hear(start(), d('m_2', 0, 'a'), d('m_2', 5, 'f'),
-      { kind: 'run', run: 'r_m_2', answer: { msg: { ...answer('m_2', 'm_1', 'abcdef'), offset: 2 } } });
+    const s = hear(start(), d('m_2', 0, 'a'), d('m_2', 5, 'f'), {
+      kind: 'run',
+      run: 'r_m_2',
+      answer: { msg: { ...answer('m_2', 'm_1', 'abcdef'), offset: 2 } },
+    });
     expect(s.runs[0]).toMatchObject({ text: 'abcdef', known: true });
     expect(s.messages.length).toBe(1);
   });
 });
 
 describe('the snapshot', () => {
-  const run = (text: string, p0?: number): RunSnapshot => ({ r: 'r_m_2', m: 'm_2', parent: 'm_1', by: AI, st: 'writing', text, p: (p0 ?? 0) + text.length, ...(p0 === undefined ? {} : { p0 }) });
-  const again = (asOf: number, ...runs: RunSnapshot[]): Action => ({ kind: 'subscribed', snapshot: snapshot(asOf, ...runs), position: { offset: 1, epoch: 'e1.g1' }, recovered: true, now: 0 });
+  const run = (text: string, p0?: number): RunSnapshot => ({
+    r: 'r_m_2',
+    m: 'm_2',
+    parent: 'm_1',
+    by: AI,
+    st: 'writing',
+    text,
+    p: (p0 ?? 0) + text.length,
+    ...(p0 === undefined ? {} : { p0 }),
+  });
+  const again = (asOf: number, ...runs: RunSnapshot[]): Action => ({
+    kind: 'subscribed',
+    snapshot: snapshot(asOf, ...runs),
+    position: { offset: 1, epoch: 'e1.g1' },
+    recovered: true,
+    now: 0,
+  });
   const start = (): Fold => hear(fresh(), durable(1, question('m_1', null, 'm_2')), d('m_2', 0, 'Hel'));
 
   it('replaces the known runs', () => {
@@ -184,20 +257,42 @@ describe('durable events', () => {
     expect(s.messages.map((m) => m.text)).toEqual(['one', 'two', 'three']);
   });
   it('of an unknown kind count, and change nothing else', () => {
-    const s = hear(fresh(), durable(1, { t: 'tool', run: 'r', call: 'k' }), durable(2, null), durable(3, 'x'), ephemeral(undefined), ephemeral({ t: 'new' }));
+    const s = hear(
+      fresh(),
+      durable(1, { t: 'tool', run: 'r', call: 'k' }),
+      durable(2, null),
+      durable(3, 'x'),
+      ephemeral(undefined),
+      ephemeral({ t: 'new' }),
+    );
     expect(s).toMatchObject({ offset: 3, messages: [], phase: 'live', needOpen: false });
   });
   it('redact replaces or erases', () => {
-    const s = hear(fresh(), durable(1, question('m_1', null, 'm_2')), durable(2, { t: 'redact', msg: 'm_1', why: 'author', ts: 1, by: ME }));
+    const s = hear(
+      fresh(),
+      durable(1, question('m_1', null, 'm_2')),
+      durable(2, { t: 'redact', msg: 'm_1', why: 'author', ts: 1, by: ME }),
+    );
     expect(s.messages[0]).toMatchObject({ text: '', redacted: 'author', offset: 1 });
-    expect(hear(s, durable(3, { t: 'redact', msg: 'm_1', text: 'better', why: 'author', ts: 1, by: ME })).messages[0]!.text).toBe('better');
+    expect(
+      hear(s, durable(3, { t: 'redact', msg: 'm_1', text: 'better', why: 'author', ts: 1, by: ME })).messages[0]!.text,
+    ).toBe('better');
   });
   it('redact corrects an older page that was read before it', () => {
     const server = new ModelConversation('c_1', 'u_me');
     for (let i = 0; i < 4; i++) server.say('u_me', `t${i}`, `c${i}`, undefined, false);
-    let s = hear(emptyFold('c_1', 'u_me'), { kind: 'line', online: true },
-      { kind: 'subscribed', snapshot: server.snapshot(), position: { offset: 4, epoch: server.epoch }, recovered: false, now: 0 },
-      { kind: 'opened', answer: server.open(2), now: 0 });
+    let s = hear(
+      emptyFold('c_1', 'u_me'),
+      { kind: 'line', online: true },
+      {
+        kind: 'subscribed',
+        snapshot: server.snapshot(),
+        position: { offset: 4, epoch: server.epoch },
+        recovered: false,
+        now: 0,
+      },
+      { kind: 'opened', answer: server.open(2), now: 0 },
+    );
     const page = server.open(2, 3);
     server.redact(server.path()[0]!.id);
     s = hear(s, ...log(server, 4), { kind: 'older', answer: page });
@@ -205,7 +300,11 @@ describe('durable events', () => {
     expect(s.older).toBe(false);
   });
   it('state changes title and mode; losing the membership is the end', () => {
-    let s = hear(fresh(), durable(1, { t: 'state', k: 'title', v: 'T', ts: 1, by: ME }), durable(2, { t: 'state', k: 'mode', v: { mode: 'human', agent: 'a' }, ts: 1, by: ME }));
+    let s = hear(
+      fresh(),
+      durable(1, { t: 'state', k: 'title', v: 'T', ts: 1, by: ME }),
+      durable(2, { t: 'state', k: 'mode', v: { mode: 'human', agent: 'a' }, ts: 1, by: ME }),
+    );
     expect(s).toMatchObject({ title: 'T', mode: 'human' });
     s = hear(s, durable(3, { t: 'state', k: 'member:u_other', v: null, ts: 1, by: ME }));
     expect(s.phase).toBe('live');
@@ -235,7 +334,10 @@ describe('the tree', () => {
     s = hear(s, ephemeral(server.write(run.r, 'new')), ...log(server, 4));
     server.end(run.r);
     s = hear(s, ...log(server, 4));
-    expect(s.messages.map((m) => [m.id, m.siblings])).toEqual([[m1, [m1]], [run.m, [m2, run.m]]]);
+    expect(s.messages.map((m) => [m.id, m.siblings])).toEqual([
+      [m1, [m1]],
+      [run.m, [m2, run.m]],
+    ]);
   });
   it('the head switches at once to a sibling that is loaded', () => {
     const server = conversation();
@@ -268,9 +370,18 @@ describe('the tree', () => {
     const server = conversation();
     const m2 = server.path()[1]!.id;
     for (let i = 0; i < 3; i++) server.say('u_me', `t${i}`, `d${i}`, undefined, false);
-    let s = hear(emptyFold('c_1', 'u_me'), { kind: 'line', online: true },
-      { kind: 'subscribed', snapshot: server.snapshot(), position: { offset: server.top, epoch: server.epoch }, recovered: false, now: 0 },
-      { kind: 'opened', answer: server.open(3), now: 0 });
+    let s = hear(
+      emptyFold('c_1', 'u_me'),
+      { kind: 'line', online: true },
+      {
+        kind: 'subscribed',
+        snapshot: server.snapshot(),
+        position: { offset: server.top, epoch: server.epoch },
+        recovered: false,
+        now: 0,
+      },
+      { kind: 'opened', answer: server.open(3), now: 0 },
+    );
     expect(s.boundary).toBe(m2);
     const said = server.say('u_me', 'edit of t0', 'e', m2, false);
     server.state('head', (said.event as MsgEvent).id);
@@ -310,10 +421,20 @@ describe('the tree', () => {
     server.say('u_me', 'q1', 'c1');
     server.say('u_me', 'q2', 'c2');
     // conv.open may answer before the channel does.
-    const s = hear(emptyFold('c_1', 'u_me'), { kind: 'line', online: true }, { kind: 'opened', answer: server.open(), now: 0 });
+    const s = hear(
+      emptyFold('c_1', 'u_me'),
+      { kind: 'line', online: true },
+      { kind: 'opened', answer: server.open(), now: 0 },
+    );
     expect(s.messages.map((m) => m.text)).toEqual(['q1', 'q2']);
     expect(s.phase).toBe('stale');
-    const t = hear(s, { kind: 'subscribed', snapshot: server.snapshot(), position: { offset: 2, epoch: server.epoch }, recovered: false, now: 0 });
+    const t = hear(s, {
+      kind: 'subscribed',
+      snapshot: server.snapshot(),
+      position: { offset: 2, epoch: server.epoch },
+      recovered: false,
+      now: 0,
+    });
     expect(t.phase).toBe('live');
     expect(t.needOpen).toBe(false);
     expect(t.runs.map((r) => r.parent)).toEqual(s.messages.map((m) => m.id));
@@ -328,7 +449,17 @@ describe('loss that is noticed', () => {
     server.restore(1);
     s = hear(s, { kind: 'line', online: false });
     expect(s).toMatchObject({ phase: 'stale' });
-    s = hear(s, { kind: 'line', online: true }, { kind: 'subscribed', snapshot: server.snapshot(), position: { offset: 1, epoch: server.epoch }, recovered: false, now: 0 });
+    s = hear(
+      s,
+      { kind: 'line', online: true },
+      {
+        kind: 'subscribed',
+        snapshot: server.snapshot(),
+        position: { offset: 1, epoch: server.epoch },
+        recovered: false,
+        now: 0,
+      },
+    );
     expect(s).toMatchObject({ phase: 'stale', needOpen: true });
     expect(s.messages).toHaveLength(3);
     s = hear(s, { kind: 'opened', answer: server.open(), now: 0 });
@@ -338,18 +469,30 @@ describe('loss that is noticed', () => {
   it('another epoch with an offset that looks the same is another log', () => {
     const server = new ModelConversation('c_1', 'u_me');
     server.say('u_me', 'one', 'c1', undefined, false);
-    const s = hear(joined(server), { kind: 'line', online: false }, { kind: 'line', online: true },
-      { kind: 'subscribed', snapshot: snapshot(1), position: { offset: 1, epoch: 'e1.g2' }, recovered: false, now: 0 });
+    const s = hear(
+      joined(server),
+      { kind: 'line', online: false },
+      { kind: 'line', online: true },
+      { kind: 'subscribed', snapshot: snapshot(1), position: { offset: 1, epoch: 'e1.g2' }, recovered: false, now: 0 },
+    );
     expect(s).toMatchObject({ phase: 'stale', needOpen: true });
     const early = hear(s, { kind: 'opened', answer: server.open(), now: 0 });
     expect(early).toMatchObject({ phase: 'stale', needOpen: true });
     server.epoch = 'e1.g2';
-    expect(hear(early, { kind: 'opened', answer: server.open(), now: 0 })).toMatchObject({ phase: 'live', needOpen: false });
+    expect(hear(early, { kind: 'opened', answer: server.open(), now: 0 })).toMatchObject({
+      phase: 'live',
+      needOpen: false,
+    });
   });
   it('a long run of another log is not joined to what the old one said', () => {
     const entry: RunSnapshot = { r: 'r_m_2', m: 'm_2', parent: 'm_1', by: AI, st: 'writing', text: 'cd', p: 4, p0: 2 };
-    const s = hear(fresh(), durable(1, question('m_1', null, 'm_2')), d('m_2', 0, 'xy'),
-      { kind: 'subscribed', snapshot: snapshot(1, entry), position: { offset: 1, epoch: 'e1.g2' }, recovered: false, now: 0 });
+    const s = hear(fresh(), durable(1, question('m_1', null, 'm_2')), d('m_2', 0, 'xy'), {
+      kind: 'subscribed',
+      snapshot: snapshot(1, entry),
+      position: { offset: 1, epoch: 'e1.g2' },
+      recovered: false,
+      now: 0,
+    });
     expect(s.runs[0]).toMatchObject({ text: 'cd', known: false });
   });
   it('a line that is recovered while conv.open is asked for is still not in step', () => {
@@ -357,27 +500,61 @@ describe('loss that is noticed', () => {
     let s = joined(server);
     server.say('u_me', 'one', 'c1', undefined, false);
     server.say('u_me', 'two', 'c2', undefined, false);
-    s = hear(s, ...log(server, 1), { kind: 'line', online: false }, { kind: 'line', online: true },
-      { kind: 'subscribed', snapshot: server.snapshot(), position: { offset: 2, epoch: server.epoch }, recovered: true, now: 0 });
+    s = hear(
+      s,
+      ...log(server, 1),
+      { kind: 'line', online: false },
+      { kind: 'line', online: true },
+      {
+        kind: 'subscribed',
+        snapshot: server.snapshot(),
+        position: { offset: 2, epoch: server.epoch },
+        recovered: true,
+        now: 0,
+      },
+    );
     expect(s).toMatchObject({ phase: 'stale', needOpen: true });
     expect(hear(s, { kind: 'opened', answer: server.open(), now: 0 })).toMatchObject({ phase: 'live', offset: 2 });
   });
   it('nothing was missed: nothing is opened anew', () => {
     const server = new ModelConversation('c_1', 'u_me');
     server.say('u_me', 'one', 'c1', undefined, false);
-    const s = hear(joined(server), { kind: 'line', online: false }, { kind: 'line', online: true },
-      { kind: 'subscribed', snapshot: server.snapshot(), position: { offset: 1, epoch: server.epoch }, recovered: false, now: 0 });
+    const s = hear(
+      joined(server),
+      { kind: 'line', online: false },
+      { kind: 'line', online: true },
+      {
+        kind: 'subscribed',
+        snapshot: server.snapshot(),
+        position: { offset: 1, epoch: server.epoch },
+        recovered: false,
+        now: 0,
+      },
+    );
     expect(s).toMatchObject({ phase: 'live', needOpen: false });
   });
   it('an answer of conv.open that was taken too early is asked for again', () => {
     const server = new ModelConversation('c_1', 'u_me');
     const early = server.open();
     server.say('u_me', 'one', 'c1', undefined, false);
-    const s = hear(emptyFold('c_1', 'u_me'), { kind: 'line', online: true },
-      { kind: 'subscribed', snapshot: server.snapshot(), position: { offset: 1, epoch: server.epoch }, recovered: false, now: 0 },
-      { kind: 'opened', answer: early, now: 0 });
+    const s = hear(
+      emptyFold('c_1', 'u_me'),
+      { kind: 'line', online: true },
+      {
+        kind: 'subscribed',
+        snapshot: server.snapshot(),
+        position: { offset: 1, epoch: server.epoch },
+        recovered: false,
+        now: 0,
+      },
+      { kind: 'opened', answer: early, now: 0 },
+    );
     expect(s.needOpen).toBe(true);
-    expect(hear(s, { kind: 'opened', answer: server.open(), now: 0 })).toMatchObject({ needOpen: false, offset: 1, phase: 'live' });
+    expect(hear(s, { kind: 'opened', answer: server.open(), now: 0 })).toMatchObject({
+      needOpen: false,
+      offset: 1,
+      phase: 'live',
+    });
   });
 });
 
@@ -390,7 +567,9 @@ describe('who is here', () => {
     s = hear(s, { kind: 'tick', now: 1000 + TYPING_MS });
     expect(s.typing).toEqual(['u_3']);
     expect(hear(s, typing('u_3', false, 8000)).typing).toEqual([]);
-    expect(hear(s, durable(1, { ...question('m_1', null, 'm_2'), by: { kind: 'user', id: 'u_3' } })).typing).toEqual([]);
+    expect(hear(s, durable(1, { ...question('m_1', null, 'm_2'), by: { kind: 'user', id: 'u_3' } })).typing).toEqual(
+      [],
+    );
     s = hear(s, { kind: 'line', online: false });
     expect(s.typing).toEqual([]);
     expect(nextTick(s)).toBeUndefined();
@@ -404,7 +583,11 @@ describe('who is here', () => {
 describe('outgoing messages', () => {
   const out = (cid: string): Outgoing => ({ cid, text: 'x', created: 1, state: { is: 'sending' } });
   it('leave when the log shows them, in the same change', () => {
-    const s = hear(fresh(), { kind: 'outgoing', list: [out('a'), out('b')] }, durable(1, question('m_1', null, 'm_2', 'a')));
+    const s = hear(
+      fresh(),
+      { kind: 'outgoing', list: [out('a'), out('b')] },
+      durable(1, question('m_1', null, 'm_2', 'a')),
+    );
     expect(s.outgoing.map((o) => o.cid)).toEqual(['b']);
     expect(ids(s)).toEqual(['m_1']);
   });
@@ -423,9 +606,18 @@ describe('outgoing messages', () => {
 it('5,000 messages: one more costs little, and what has not changed stays the same object', () => {
   const server = new ModelConversation('c_1', 'u_me');
   for (let i = 0; i < 5000; i++) server.say('u_me', `t${i}`, `c${i}`, undefined, false);
-  let s = hear(emptyFold('c_1', 'u_me'), { kind: 'line', online: true },
-    { kind: 'subscribed', snapshot: server.snapshot(), position: { offset: 5000, epoch: server.epoch }, recovered: false, now: 0 },
-    { kind: 'opened', answer: server.open(5000), now: 0 });
+  let s = hear(
+    emptyFold('c_1', 'u_me'),
+    { kind: 'line', online: true },
+    {
+      kind: 'subscribed',
+      snapshot: server.snapshot(),
+      position: { offset: 5000, epoch: server.epoch },
+      recovered: false,
+      now: 0,
+    },
+    { kind: 'opened', answer: server.open(5000), now: 0 },
+  );
   const before = s.messages;
   server.say('u_me', 'more', 'more');
   const run = [...server.runs.keys()][0]!;

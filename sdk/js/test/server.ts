@@ -14,11 +14,19 @@ type Json = Record<string, any>;
 /** What happens to one command. `drop-before`: the socket dies unheard; `drop-after`: done, but the socket dies before
  *  the answer; `silent`: done, never answered; `late`: answered when `release()` is called. */
 export type Fault =
-  | 'drop-before' | 'drop-after' | 'silent' | 'late'
+  | 'drop-before'
+  | 'drop-after'
+  | 'silent'
+  | 'late'
   | { error: { code: number; message: string; temporary?: boolean } }
   | { refuse: NonNullable<Outcome['reason']> };
 
-interface Connection { socket: WebSocket; user: string; channels: Set<string>; client: string }
+interface Connection {
+  socket: WebSocket;
+  user: string;
+  channels: Set<string>;
+  client: string;
+}
 
 export class TestServer {
   readonly conversations = new Map<string, ModelConversation>();
@@ -53,7 +61,10 @@ export class TestServer {
 
   async start(port = 0): Promise<this> {
     this.server = new WebSocketServer({ host: '127.0.0.1', port, path: '/connection/websocket' });
-    await new Promise((resolve, reject) => { this.server.once('listening', resolve); this.server.once('error', reject); });
+    await new Promise((resolve, reject) => {
+      this.server.once('listening', resolve);
+      this.server.once('error', reject);
+    });
     this.url = `ws://127.0.0.1:${(this.server.address() as AddressInfo).port}/connection/websocket`;
     this.server.on('connection', (socket) => this.accept(socket));
     return this;
@@ -65,7 +76,9 @@ export class TestServer {
     await new Promise((resolve) => this.server.close(resolve));
   }
 
-  get port(): number { return Number(new URL(this.url).port); }
+  get port(): number {
+    return Number(new URL(this.url).port);
+  }
 
   /** Kills all sockets without a word. */
   cut(): void {
@@ -76,7 +89,9 @@ export class TestServer {
     for (const c of this.connections) c.socket.close(code, reason);
     this.connections.clear();
   }
-  release(): void { for (const f of this.held.splice(0)) f(); }
+  release(): void {
+    for (const f of this.held.splice(0)) f();
+  }
 
   /* the world as the test moves it */
 
@@ -95,7 +110,9 @@ export class TestServer {
     if (this.holdEvents) this.held.push(tell);
     else tell();
   }
-  ephemeral(conv: ModelConversation, data: unknown): void { this.push(`conv:${conv.id}`, { data }); }
+  ephemeral(conv: ModelConversation, data: unknown): void {
+    this.push(`conv:${conv.id}`, { data });
+  }
   write(conv: ModelConversation, run: string, text: string): void {
     for (const d of this.mangle(conv.write(run, text))) this.ephemeral(conv, d);
   }
@@ -112,7 +129,15 @@ export class TestServer {
 
   summary(conv: ModelConversation): ConversationSummary {
     const last = conv.path().pop();
-    return { id: conv.id, title: conv.title, head: conv.top, unread: 0, mode: 'ai', updated: conv.top, ...(last === undefined ? {} : { last: last.text }) };
+    return {
+      id: conv.id,
+      title: conv.title,
+      head: conv.top,
+      unread: 0,
+      mode: 'ai',
+      updated: conv.top,
+      ...(last === undefined ? {} : { last: last.text }),
+    };
   }
 
   private push(channel: string, pub: Json): void {
@@ -128,11 +153,14 @@ export class TestServer {
     socket.on('close', () => this.connections.delete(c));
     socket.on('error', () => undefined);
     socket.on('message', (raw) => {
-      for (const line of String(raw).split('\n')) if (line !== '' && socket.readyState === socket.OPEN) this.command(c, JSON.parse(line));
+      for (const line of String(raw).split('\n'))
+        if (line !== '' && socket.readyState === socket.OPEN) this.command(c, JSON.parse(line));
     });
   }
 
-  private reply(c: Connection, message: Json): void { c.socket.send(JSON.stringify(message)); }
+  private reply(c: Connection, message: Json): void {
+    c.socket.send(JSON.stringify(message));
+  }
 
   private command(c: Connection, m: Json): void {
     if (m.connect !== undefined) this.connect(c, m);
@@ -155,28 +183,52 @@ export class TestServer {
       c.user = `u_${this.guests}`;
     } else if (this.validTokens.has(token)) c.user = token.slice('token-'.length);
     else return c.socket.close(3500, 'invalid token');
-    const kith: Json = { protocol: 1, version: '0.1.0', user: c.user, name: 'Guest', guest: true, limits: { text_bytes: 1000, parts: 16, file_bytes: 1 } };
+    const kith: Json = {
+      protocol: 1,
+      version: '0.1.0',
+      user: c.user,
+      name: 'Guest',
+      guest: true,
+      limits: { text_bytes: 1000, parts: 16, file_bytes: 1 },
+    };
     if (made !== undefined) kith.token = made;
     const channel = `#${c.user}`;
     const ring = this.inbox.get(c.user) ?? [];
     const asked = m.connect.subs?.[channel];
     const recovered = asked?.recover === true && asked.epoch === this.inboxEpoch && (asked.offset ?? 0) <= ring.length;
-    const sub: Json = { recoverable: true, positioned: true, epoch: this.inboxEpoch, offset: recovered ? asked.offset ?? 0 : ring.length };
+    const sub: Json = {
+      recoverable: true,
+      positioned: true,
+      epoch: this.inboxEpoch,
+      offset: recovered ? (asked.offset ?? 0) : ring.length,
+    };
     if (asked !== undefined) sub.was_recovering = true;
     if (recovered) {
       sub.recovered = true;
-      sub.publications = ring.slice(asked.offset ?? 0).map((data, i) => ({ data, offset: (asked.offset ?? 0) + i + 1 }));
+      sub.publications = ring
+        .slice(asked.offset ?? 0)
+        .map((data, i) => ({ data, offset: (asked.offset ?? 0) + i + 1 }));
     }
     c.channels.add(channel);
-    this.reply(c, { id: m.id, connect: { client: c.client, version: 'test', ping: 25, pong: true, data: { kith }, subs: { [channel]: sub } } });
+    this.reply(c, {
+      id: m.id,
+      connect: { client: c.client, version: 'test', ping: 25, pong: true, data: { kith }, subs: { [channel]: sub } },
+    });
   }
 
   private subscribe(c: Connection, m: Json): void {
     const { channel, recover, offset = 0, epoch } = m.subscribe;
     const conv = this.conversations.get(String(channel).replace(/^conv:/, ''));
-    if (conv === undefined || conv.owner !== c.user) return this.reply(c, { id: m.id, error: { code: 103, message: 'permission denied' } });
+    if (conv === undefined || conv.owner !== c.user)
+      return this.reply(c, { id: m.id, error: { code: 103, message: 'permission denied' } });
     const recovered = recover === true && this.recoverable && epoch === conv.epoch && offset <= conv.top;
-    const result: Json = { recoverable: true, positioned: true, epoch: conv.epoch, offset: recovered ? offset : conv.top, data: conv.snapshot() };
+    const result: Json = {
+      recoverable: true,
+      positioned: true,
+      epoch: conv.epoch,
+      offset: recovered ? offset : conv.top,
+      data: conv.snapshot(),
+    };
     if (recover === true) result.was_recovering = true;
     if (recovered) {
       result.recovered = true;
@@ -190,20 +242,34 @@ export class TestServer {
     const { method, data } = m.rpc as { method: string; data: Json };
     this.heard.push({ method, data, user: c.user });
     const fault = this.fault(method, data);
-    if (fault === 'drop-before') { c.socket.terminate(); return; }
+    if (fault === 'drop-before') {
+      c.socket.terminate();
+      return;
+    }
     if (typeof fault === 'object' && 'error' in fault) return this.reply(c, { id: m.id, error: fault.error });
-    if (typeof fault === 'object') return this.reply(c, { id: m.id, rpc: { data: { status: 'refused', reason: fault.refuse } } });
+    if (typeof fault === 'object')
+      return this.reply(c, { id: m.id, rpc: { data: { status: 'refused', reason: fault.refuse } } });
     const answer = this.answer(c, method, data ?? {});
-    if (fault === 'drop-after') { c.socket.terminate(); return; }
+    if (fault === 'drop-after') {
+      c.socket.terminate();
+      return;
+    }
     if (fault === 'silent') return;
-    const send = (): void => this.reply(c, answer.error === undefined ? { id: m.id, rpc: { data: answer.data } } : { id: m.id, error: answer.error });
+    const send = (): void =>
+      this.reply(
+        c,
+        answer.error === undefined ? { id: m.id, rpc: { data: answer.data } } : { id: m.id, error: answer.error },
+      );
     if (fault === 'late') this.held.push(send);
     else send();
   }
 
   private answer(c: Connection, method: string, q: Json): { data?: unknown; error?: Json } {
     if (method === 'conv.list') {
-      const mine = [...this.conversations.values()].filter((x) => x.owner === c.user).map((x) => this.summary(x)).sort((a, b) => b.updated - a.updated);
+      const mine = [...this.conversations.values()]
+        .filter((x) => x.owner === c.user)
+        .map((x) => this.summary(x))
+        .sort((a, b) => b.updated - a.updated);
       const from = q.before ?? 0;
       const items = mine.slice(from, from + (q.limit ?? 50));
       return { data: from + items.length < mine.length ? { items, next: from + items.length } : { items } };
@@ -222,7 +288,8 @@ export class TestServer {
     const conv = this.conversations.get(q.conv);
     if (conv === undefined || conv.owner !== c.user) return { error: { code: 404, message: 'not found' } };
     switch (method) {
-      case 'conv.open': return { data: conv.open(q.limit, q.before) };
+      case 'conv.open':
+        return { data: conv.open(q.limit, q.before) };
       case 'conv.update':
         this.publish(conv, conv.state('title', q.title));
         return { data: { conv: conv.open().conv } };
@@ -230,7 +297,8 @@ export class TestServer {
         this.conversations.delete(conv.id);
         this.tellInbox(c.user, { t: 'conv.gone', conv: conv.id });
         return { data: {} };
-      case 'chat.send': return { data: this.send(conv, c.user, q) };
+      case 'chat.send':
+        return { data: this.send(conv, c.user, q) };
       case 'msg.regenerate': {
         const events = conv.regenerate(q.msg);
         this.publish(conv, ...events);
@@ -239,7 +307,8 @@ export class TestServer {
         return { data: { status: 'accepted', run, offset: conv.top, epoch: conv.epoch } };
       }
       case 'run.stop':
-        for (const run of [...conv.runs.keys()]) if (q.run === undefined || q.run === run) this.end(conv, run, 'stopped', 'user');
+        for (const run of [...conv.runs.keys()])
+          if (q.run === undefined || q.run === run) this.end(conv, run, 'stopped', 'user');
         return { data: { status: 'accepted' } };
       case 'run.get': {
         const found = conv.get(q.run);
@@ -253,7 +322,8 @@ export class TestServer {
       case 'typing.set':
         this.ephemeral(conv, { t: 'typing', u: c.user, on: q.on });
         return { data: {} };
-      default: return { error: { code: 104, message: 'method not found' } };
+      default:
+        return { error: { code: 104, message: 'method not found' } };
     }
   }
 
@@ -290,8 +360,14 @@ export function makeLocks(): LockManager {
   return {
     request(name: string, options: { signal?: AbortSignal }, work: () => Promise<unknown>) {
       const before = tails.get(name) ?? Promise.resolve();
-      const turn = before.then(() => { options.signal?.throwIfAborted(); return work(); });
-      tails.set(name, turn.catch(() => undefined));
+      const turn = before.then(() => {
+        options.signal?.throwIfAborted();
+        return work();
+      });
+      tails.set(
+        name,
+        turn.catch(() => undefined),
+      );
       return turn;
     },
   } as unknown as LockManager;

@@ -44,13 +44,19 @@ describe('IndexedDbStore', () => {
     const factory = new IDBFactory();
     const store = new IndexedDbStore('kith', factory);
     await store.set('k', 'v');
-    await new Promise((resolve) => { factory.deleteDatabase('kith').onsuccess = resolve; });
+    await new Promise((resolve) => {
+      factory.deleteDatabase('kith').onsuccess = resolve;
+    });
     expect(await store.get('k')).toBeUndefined();
     await store.set('k', 'w');
     expect(await store.get('k')).toBe('w');
   });
   it('a browser that refuses leaves memory', async () => {
-    const refusing = { open: () => { throw new DOMException('', 'SecurityError'); } } as unknown as IDBFactory;
+    const refusing = {
+      open: () => {
+        throw new DOMException('', 'SecurityError');
+      },
+    } as unknown as IDBFactory;
     const store = new IndexedDbStore('kith', refusing);
     await store.set('k', 1);
     expect(await store.get('k')).toBe(1);

@@ -67,7 +67,9 @@ export class AnswerView {
   #openSource: string | undefined;
   #openCaret = false;
 
-  constructor(root: HTMLElement) { this.#root = root; }
+  constructor(root: HTMLElement) {
+    this.#root = root;
+  }
 
   /** Colours or maths have arrived: fills in what was drawn plain, in place. */
   refresh(): void {

@@ -48,10 +48,47 @@ function box(inner: Element, name: string, label: string, acts: HTMLButtonElemen
 }
 
 const NAMES: Record<string, string> = {
-  js: 'JavaScript', javascript: 'JavaScript', ts: 'TypeScript', typescript: 'TypeScript', py: 'Python', python: 'Python', sh: 'Shell', bash: 'Bash', shell: 'Shell',
-  c: 'C', cpp: 'C++', 'c++': 'C++', cs: 'C#', csharp: 'C#', go: 'Go', rust: 'Rust', rs: 'Rust', java: 'Java', kotlin: 'Kotlin', swift: 'Swift', rb: 'Ruby', ruby: 'Ruby',
-  php: 'PHP', sql: 'SQL', html: 'HTML', css: 'CSS', json: 'JSON', yaml: 'YAML', yml: 'YAML', xml: 'XML', md: 'Markdown', markdown: 'Markdown', diff: 'Diff',
-  ini: 'INI', toml: 'TOML', r: 'R', lua: 'Lua', perl: 'Perl', text: 'Text', txt: 'Text', plaintext: 'Text',
+  js: 'JavaScript',
+  javascript: 'JavaScript',
+  ts: 'TypeScript',
+  typescript: 'TypeScript',
+  py: 'Python',
+  python: 'Python',
+  sh: 'Shell',
+  bash: 'Bash',
+  shell: 'Shell',
+  c: 'C',
+  cpp: 'C++',
+  'c++': 'C++',
+  cs: 'C#',
+  csharp: 'C#',
+  go: 'Go',
+  rust: 'Rust',
+  rs: 'Rust',
+  java: 'Java',
+  kotlin: 'Kotlin',
+  swift: 'Swift',
+  rb: 'Ruby',
+  ruby: 'Ruby',
+  php: 'PHP',
+  sql: 'SQL',
+  html: 'HTML',
+  css: 'CSS',
+  json: 'JSON',
+  yaml: 'YAML',
+  yml: 'YAML',
+  xml: 'XML',
+  md: 'Markdown',
+  markdown: 'Markdown',
+  diff: 'Diff',
+  ini: 'INI',
+  toml: 'TOML',
+  r: 'R',
+  lua: 'Lua',
+  perl: 'Perl',
+  text: 'Text',
+  txt: 'Text',
+  plaintext: 'Text',
 };
 
 export function languageName(lang: string): string {
@@ -65,11 +102,18 @@ export function boxCode(pre: HTMLPreElement, lang: string): void {
   pre.dir = 'ltr';
   const wrap = act('wrap', words.code.wrap, 'wrap');
   wrap.setAttribute('aria-pressed', 'false');
-  box(pre, name, words.code.region(name), [wrap, act('save', words.code.save, 'save'), act('copy-code', words.code.copy, 'copy', words.copy)]);
+  box(pre, name, words.code.region(name), [
+    wrap,
+    act('save', words.code.save, 'save'),
+    act('copy-code', words.code.copy, 'copy', words.copy),
+  ]);
 }
 
 export function boxTable(table: HTMLTableElement): void {
-  box(table, words.table.name, words.table.name, [act('copy-table', words.table.copy, 'copy'), act('save-table', words.table.save, 'save')]);
+  box(table, words.table.name, words.table.name, [
+    act('copy-table', words.table.copy, 'copy'),
+    act('save-table', words.table.save, 'save'),
+  ]);
 }
 
 /** The breathing caret: placed absolutely by the style sheet, so it takes no room. */

@@ -10,17 +10,51 @@ const KNOWN_TAGS = new Set(['b', 'strong', 'i', 'em', 'u', 's', 'del', 'sub', 's
 const SAFE_LINK = /^(?:https?:\/\/[^\s/]|mailto:[^\s])/i;
 
 export function escape(text: string): string {
-  return text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;').replace(/"/g, '&quot;').replace(/'/g, '&#39;');
+  return text
+    .replace(/&/g, '&amp;')
+    .replace(/</g, '&lt;')
+    .replace(/>/g, '&gt;')
+    .replace(/"/g, '&quot;')
+    .replace(/'/g, '&#39;');
 }
 
 /** marked leaves text escaped once where it came from entities; this undoes and redoes it, so that nothing is doubled. */
-const NAMED: Record<string, string> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", nbsp: '\u00a0', hellip: '…', mdash: '—', ndash: '–', copy: '©', reg: '®', trade: '™', deg: '°', times: '×', rarr: '→', larr: '←', middot: '·', bull: '•', euro: '€', laquo: '«', raquo: '»', ldquo: '“', rdquo: '”', lsquo: '‘', rsquo: '’' };
+const NAMED: Record<string, string> = {
+  amp: '&',
+  lt: '<',
+  gt: '>',
+  quot: '"',
+  apos: "'",
+  nbsp: '\u00a0',
+  hellip: '…',
+  mdash: '—',
+  ndash: '–',
+  copy: '©',
+  reg: '®',
+  trade: '™',
+  deg: '°',
+  times: '×',
+  rarr: '→',
+  larr: '←',
+  middot: '·',
+  bull: '•',
+  euro: '€',
+  laquo: '«',
+  raquo: '»',
+  ldquo: '“',
+  rdquo: '”',
+  lsquo: '‘',
+  rsquo: '’',
+};
 export function unescape(text: string): string {
-  return text.replace(/&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|([a-zA-Z]{2,8}));/g, (all, dec?: string, hex?: string, name?: string) => {
-    if (name !== undefined) return Object.hasOwn(NAMED, name) ? (NAMED[name] ?? all) : all;
-    const code = dec !== undefined ? Number.parseInt(dec, 10) : Number.parseInt(hex ?? '', 16);
-    return code > 0 && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff) ? String.fromCodePoint(code) : '\ufffd';
-  });
+  return text.replace(
+    /&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|([a-zA-Z]{2,8}));/g,
+    (all, dec?: string, hex?: string, name?: string) => {
+      if (name !== undefined) return Object.hasOwn(NAMED, name) ? (NAMED[name] ?? all) : all;
+      const code = dec !== undefined ? Number.parseInt(dec, 10) : Number.parseInt(hex ?? '', 16);
+      return code > 0 && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff) ? String.fromCodePoint(code) : '\ufffd';
+    },
+  );
 }
 
 /** Only addresses a reader can follow without harm; everything else is shown as text. */
@@ -36,7 +70,9 @@ export interface HtmlState {
   tags: string[];
 }
 
-export function newState(): HtmlState { return { headed: false, tags: [] }; }
+export function newState(): HtmlState {
+  return { headed: false, tags: [] };
+}
 
 function rawTag(raw: string, state: HtmlState): string {
   const found = /^<(\/?)([a-zA-Z]+)[ \t\n]*(\/?)>$/.exec(raw.trim());
@@ -73,17 +109,24 @@ export function inlineHtml(tokens: Token[] | undefined, state: HtmlState): strin
 
 function inlineOne(token: Token, state: HtmlState): string {
   switch (token.type) {
-    case 'text': case 'escape': {
+    case 'text':
+    case 'escape': {
       const t = token as Tokens.Text;
       if (t.tokens && t.tokens.length > 0) return inlineHtml(t.tokens, state);
       return escape(token.type === 'escape' ? t.text : unescape(t.text));
     }
-    case 'strong': return `<strong>${inlineHtml(token.tokens, state)}</strong>`;
-    case 'em': return `<em>${inlineHtml(token.tokens, state)}</em>`;
-    case 'del': return `<del>${inlineHtml(token.tokens, state)}</del>`;
-    case 'codespan': return `<code>${escape((token as Tokens.Codespan).text)}</code>`;
-    case 'br': return '<br>';
-    case 'html': return rawTag(token.raw, state);
+    case 'strong':
+      return `<strong>${inlineHtml(token.tokens, state)}</strong>`;
+    case 'em':
+      return `<em>${inlineHtml(token.tokens, state)}</em>`;
+    case 'del':
+      return `<del>${inlineHtml(token.tokens, state)}</del>`;
+    case 'codespan':
+      return `<code>${escape((token as Tokens.Codespan).text)}</code>`;
+    case 'br':
+      return '<br>';
+    case 'html':
+      return rawTag(token.raw, state);
     case 'link': {
       const href = linkOf((token as Tokens.Link).href);
       const text = inlineHtml(token.tokens, state);
@@ -95,9 +138,12 @@ function inlineOne(token: Token, state: HtmlState): string {
       const text = escape(unescape(image.text) || (href ?? 'image'));
       return href === undefined ? text : `<a href="${escape(href)}" class="picture">${text}</a>`;
     }
-    case 'tex': return texSpan(token as Tex, false);
-    case 'checkbox': return '';
-    default: return escape(token.raw);
+    case 'tex':
+      return texSpan(token as Tex, false);
+    case 'checkbox':
+      return '';
+    default:
+      return escape(token.raw);
   }
 }
 
@@ -106,7 +152,9 @@ function listHtml(token: Tokens.List, state: HtmlState): string {
   const start = token.ordered && token.start !== 1 && token.start !== '' ? ` start="${Number(token.start)}"` : '';
   let out = `<${tag} dir="auto"${start}${token.loose ? ' class="loose"' : ''}>`;
   for (const item of token.items) {
-    const tick = item.task ? `<span class="tick${item.checked ? ' done' : ''}">${item.checked ? '☑' : '☐'}</span> ` : '';
+    const tick = item.task
+      ? `<span class="tick${item.checked ? ' done' : ''}">${item.checked ? '☑' : '☐'}</span> `
+      : '';
     out += `<li${item.task ? ' class="task"' : ''}>${tick}${itemHtml(item, token.loose, state)}</li>`;
   }
   return `${out}</${tag}>`;
@@ -116,7 +164,8 @@ function listHtml(token: Tokens.List, state: HtmlState): string {
 function itemHtml(item: Tokens.ListItem, loose: boolean, state: HtmlState): string {
   let out = '';
   for (const token of item.tokens) {
-    if (token.type === 'text' || (token.type === 'paragraph' && !loose)) out += inlineHtml((token as Tokens.Text).tokens ?? [token], state);
+    if (token.type === 'text' || (token.type === 'paragraph' && !loose))
+      out += inlineHtml((token as Tokens.Text).tokens ?? [token], state);
     else out += blockHtml(token, state);
   }
   return out;
@@ -141,14 +190,20 @@ function isNarration(token: Tokens.Paragraph): boolean {
 
 export function blockHtml(token: Token, state: HtmlState): string {
   switch (token.type) {
-    case 'space': case 'def': case 'checkbox': return '';
+    case 'space':
+    case 'def':
+    case 'checkbox':
+      return '';
     case 'paragraph': {
       const p = token as Tokens.Paragraph;
       const narration = isNarration(p);
-      const inner = narration ? inlineHtml((p.tokens.find((t) => t.type === 'em') as Tokens.Em | undefined)?.tokens, state) : inlineHtml(p.tokens, state);
+      const inner = narration
+        ? inlineHtml((p.tokens.find((t) => t.type === 'em') as Tokens.Em | undefined)?.tokens, state)
+        : inlineHtml(p.tokens, state);
       return `<p dir="auto"${narration ? ' class="narr"' : ''}>${inner}</p>`;
     }
-    case 'text': return `<p dir="auto">${inlineHtml((token as Tokens.Text).tokens ?? [token], state)}</p>`;
+    case 'text':
+      return `<p dir="auto">${inlineHtml((token as Tokens.Text).tokens ?? [token], state)}</p>`;
     case 'heading': {
       const depth = (token as Tokens.Heading).depth;
       const tag = depth >= 3 && state.headed ? 'h4' : 'h3';
@@ -160,19 +215,30 @@ export function blockHtml(token: Token, state: HtmlState): string {
       const lang = /^[\w+#.-]{1,32}/.exec(code.lang ?? '')?.[0] ?? '';
       return `<pre data-lang="${escape(lang)}"><code>${escape(code.text)}</code></pre>`;
     }
-    case 'blockquote': return `<blockquote dir="auto">${(token.tokens ?? []).map((t) => blockHtml(t, state)).join('')}</blockquote>`;
-    case 'list': return listHtml(token as Tokens.List, state);
-    case 'table': return tableHtml(token as Tokens.Table, state);
-    case 'hr': return '<hr>';
-    case 'texblock': return `<p class="texline">${texSpan(token as Tex, true)}</p>`;
-    case 'html': return `<p dir="auto">${htmlBlock(token.raw, state)}</p>`;
-    default: return `<p dir="auto">${inlineHtml([token], state)}</p>`;
+    case 'blockquote':
+      return `<blockquote dir="auto">${(token.tokens ?? []).map((t) => blockHtml(t, state)).join('')}</blockquote>`;
+    case 'list':
+      return listHtml(token as Tokens.List, state);
+    case 'table':
+      return tableHtml(token as Tokens.Table, state);
+    case 'hr':
+      return '<hr>';
+    case 'texblock':
+      return `<p class="texline">${texSpan(token as Tex, true)}</p>`;
+    case 'html':
+      return `<p dir="auto">${htmlBlock(token.raw, state)}</p>`;
+    default:
+      return `<p dir="auto">${inlineHtml([token], state)}</p>`;
   }
 }
 
 /** A block of raw HTML: known bare tags work, all else is shown as it was written. */
 function htmlBlock(raw: string, state: HtmlState): string {
   const depth = state.tags.length;
-  const out = raw.trim().split(/(<\/?[a-zA-Z]+[ \t\n]*\/?>)/).map((part, i) => (i % 2 === 1 ? rawTag(part, state) : escape(part))).join('');
+  const out = raw
+    .trim()
+    .split(/(<\/?[a-zA-Z]+[ \t\n]*\/?>)/)
+    .map((part, i) => (i % 2 === 1 ? rawTag(part, state) : escape(part)))
+    .join('');
   return out.replace(/\n/g, '<br>') + closeTags(state, depth);
 }

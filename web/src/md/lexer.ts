@@ -4,7 +4,12 @@
  */
 import { Lexer, Marked, type Token, type TokenizerAndRendererExtension, type Tokens, type TokensList } from 'marked';
 
-export interface Tex extends Tokens.Generic { type: 'tex' | 'texblock'; raw: string; tex: string; open: boolean }
+export interface Tex extends Tokens.Generic {
+  type: 'tex' | 'texblock';
+  raw: string;
+  tex: string;
+  open: boolean;
+}
 
 let open = false;
 
@@ -12,7 +17,8 @@ let open = false;
 const LOOKS_LIKE_TEX = /^(?:[A-Za-z]$|[^\s\d].*[\\^_={}+*/<>]|\\[A-Za-z(])/;
 
 const block: TokenizerAndRendererExtension = {
-  name: 'texblock', level: 'block',
+  name: 'texblock',
+  level: 'block',
   start: (src) => /(?:^|\n) {0,3}(?:\$\$|\\\[)/.exec(src)?.index,
   tokenizer(src): Tex | undefined {
     const whole = /^ {0,3}(?:\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\])[ \t]*(?:\n+|$)/.exec(src);
@@ -25,10 +31,17 @@ const block: TokenizerAndRendererExtension = {
 };
 
 const inline: TokenizerAndRendererExtension = {
-  name: 'tex', level: 'inline',
-  start: (src) => { const at = src.search(/\$|\\\(|\\\[/); return at < 0 ? undefined : at; },
+  name: 'tex',
+  level: 'inline',
+  start: (src) => {
+    const at = src.search(/\$|\\\(|\\\[/);
+    return at < 0 ? undefined : at;
+  },
   tokenizer(src): Tex | undefined {
-    const whole = /^(?:\$\$([^\n]+?)\$\$|\\\(([\s\S]+?)\\\)|\\\[([\s\S]+?)\\\]|\$(?!\s)((?:\\.|[^$\\\n])+?)(?<!\s)\$(?![\d\p{L}]))/u.exec(src);
+    const whole =
+      /^(?:\$\$([^\n]+?)\$\$|\\\(([\s\S]+?)\\\)|\\\[([\s\S]+?)\\\]|\$(?!\s)((?:\\.|[^$\\\n])+?)(?<!\s)\$(?![\d\p{L}]))/u.exec(
+        src,
+      );
     if (whole) {
       const tex = whole[1] ?? whole[2] ?? whole[3] ?? whole[4] ?? '';
       return { type: 'tex', raw: whole[0], tex, open: false };
@@ -41,7 +54,7 @@ const inline: TokenizerAndRendererExtension = {
   },
 };
 
-const engine = new Marked({ gfm: true, breaks: false, extensions: [block, inline] });
+const engine = new Marked({ gfm: true, breaks: true, extensions: [block, inline] });
 
 /** A bare address is a link only where nothing else may be meant; marked's rule is kept. */
 export function lex(text: string, links: TokensList['links']): Token[] {

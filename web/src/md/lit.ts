@@ -15,7 +15,10 @@ async function load(): Promise<void> {
   arrived.value++;
 }
 
-interface Scope { scope?: string; children: (Scope | string)[] }
+interface Scope {
+  scope?: string;
+  children: (Scope | string)[];
+}
 
 const CLASS_OF: [RegExp, string][] = [
   [/^(?:comment|quote|doctag|meta$)/, 'n_'],
@@ -55,12 +58,16 @@ export function light(code: HTMLElement, lang: string): void {
   if (api === undefined) {
     if (!asked) {
       asked = true;
-      void load().catch(() => { asked = false; });
+      void load().catch(() => {
+        asked = false;
+      });
     }
     return;
   }
   if (api.getLanguage(lang) === undefined) return;
-  const result = api.highlight(text, { language: lang, ignoreIllegals: true }) as unknown as { _emitter?: { rootNode?: Scope } };
+  const result = api.highlight(text, { language: lang, ignoreIllegals: true }) as unknown as {
+    _emitter?: { rootNode?: Scope };
+  };
   const root = result._emitter?.rootNode;
   if (root === undefined) return;
   code.replaceChildren();

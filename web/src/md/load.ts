@@ -14,9 +14,15 @@ export const plain = signal(false);
 let asked: Promise<void> | undefined;
 
 export function loadAnswers(): Promise<void> {
-  asked ??= import('./answer').then((views) => { answers.value = views; plain.value = false; }, () => {
-    asked = undefined;
-    plain.value = true;
-  });
+  asked ??= import('./answer').then(
+    (views) => {
+      answers.value = views;
+      plain.value = false;
+    },
+    () => {
+      asked = undefined;
+      plain.value = true;
+    },
+  );
   return asked;
 }

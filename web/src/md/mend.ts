@@ -8,7 +8,8 @@
 import remend from 'remend';
 
 /** A last line that is nothing but the start of a marker: held back until it says what it is. */
-const LONE_MARKER = /(^|\n)[ \t]*(?:(?:>[ \t]*)*(?:[-+*_=]+|#{1,6}|\d{1,9}[.)]?|`{1,2}|~{1,3}|:?-[-|: ]*)?[ \t]*(?:\[[ xX]?\]?[ \t]*)?)$/;
+const LONE_MARKER =
+  /(^|\n)[ \t]*(?:(?:>[ \t]*)*(?:[-+*_=]+|#{1,6}|\d{1,9}[.)]?|`{1,2}|~{1,3}|:?-[-|: ]*)?[ \t]*(?:\[[ xX]?\]?[ \t]*)?)$/;
 /** Marks at the very end that may open, close, or grow into a longer one. A backslash may escape what follows. */
 const TRAILING_MARK = /(?:[*_~`$]{1,3}|!?\[|\\|!)$/;
 /** Half of a tag we know, of a character reference, or of a bare address. */
@@ -49,11 +50,20 @@ function mendRow(text: string): string {
 function mendInline(text: string): string {
   let kept = text;
   for (let turns = 0; turns < 4; turns++) {
-    const shorter = kept.replace(TRAILING_HALF, '').replace(TRAILING_MARK, '').replace(TRAILING_LINK, (_all, image: string, inner: string) => (image === '' ? inner : ''));
+    const shorter = kept
+      .replace(TRAILING_HALF, '')
+      .replace(TRAILING_MARK, '')
+      .replace(TRAILING_LINK, (_all, image: string, inner: string) => (image === '' ? inner : ''));
     if (shorter === kept) break;
     kept = shorter;
   }
-  return remend(kept.trimEnd(), { linkMode: 'text-only', katex: false, inlineKatex: false, setextHeadings: false, htmlTags: false });
+  return remend(kept.trimEnd(), {
+    linkMode: 'text-only',
+    katex: false,
+    inlineKatex: false,
+    setextHeadings: false,
+    htmlTags: false,
+  });
 }
 
 /** The last line may still turn out to belong to the list before it. */

@@ -8,7 +8,8 @@ const READERS_OWN = new Set(['aria-pressed', 'data-wrap', 'data-copied']);
 
 function morphAttributes(have: Element, want: Element): void {
   for (const { name, value } of Array.from(want.attributes)) {
-    if (have.getAttribute(name) !== value && !(READERS_OWN.has(name) && have.hasAttribute(name))) have.setAttribute(name, value);
+    if (have.getAttribute(name) !== value && !(READERS_OWN.has(name) && have.hasAttribute(name)))
+      have.setAttribute(name, value);
   }
   for (const { name } of Array.from(have.attributes)) {
     if (!want.hasAttribute(name) && !READERS_OWN.has(name)) have.removeAttribute(name);

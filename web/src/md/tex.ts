@@ -17,14 +17,22 @@ export function typeset(span: HTMLElement): void {
   if (api === undefined) {
     if (!asked) {
       asked = true;
-      void load().catch(() => { asked = false; });
+      void load().catch(() => {
+        asked = false;
+      });
     }
     return;
   }
   const source = span.textContent ?? '';
   try {
     const html = api.renderToString(source, {
-      output: 'mathml', displayMode: span.dataset['tex'] === 'block', throwOnError: true, trust: false, strict: 'ignore', maxSize: 20, maxExpand: 200,
+      output: 'mathml',
+      displayMode: span.dataset['tex'] === 'block',
+      throwOnError: true,
+      trust: false,
+      strict: 'ignore',
+      maxSize: 20,
+      maxExpand: 200,
     });
     const math = safeMath(html).querySelector('math');
     if (math === null) return;

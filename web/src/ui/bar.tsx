@@ -23,21 +23,76 @@ export function Bar(): JSX.Element {
   const { id, name } = persona.value;
   const conv = current.value;
   const items: MenuItem[] = [
-    { name: words.bar.fresh, sign: 'write', act: () => { go(undefined); } },
-    ...(conv === undefined ? [] : [
-      { name: words.bar.rename, sign: 'edit', act: () => { overlay.value = { is: 'rename', conv, title: title.value }; } },
-      { name: words.bar.remove, sign: 'bin', danger: true, act: () => { overlay.value = { is: 'remove', conv, title: title.value || words.list.untitled }; } },
-    ] satisfies MenuItem[]),
-    { name: words.bar.settings, sign: 'tune', act: () => { overlay.value = { is: 'settings' }; } },
-    ...(coarse?.matches ? [] : [{ name: words.bar.keys, sign: 'keys', act: () => { overlay.value = { is: 'keys' }; } } satisfies MenuItem]),
+    {
+      name: words.bar.fresh,
+      sign: 'write',
+      act: () => {
+        go(undefined);
+      },
+    },
+    ...(conv === undefined
+      ? []
+      : ([
+          {
+            name: words.bar.rename,
+            sign: 'edit',
+            act: () => {
+              overlay.value = { is: 'rename', conv, title: title.value };
+            },
+          },
+          {
+            name: words.bar.remove,
+            sign: 'bin',
+            danger: true,
+            act: () => {
+              overlay.value = { is: 'remove', conv, title: title.value || words.list.untitled };
+            },
+          },
+        ] satisfies MenuItem[])),
+    {
+      name: words.bar.settings,
+      sign: 'tune',
+      act: () => {
+        overlay.value = { is: 'settings' };
+      },
+    },
+    ...(coarse?.matches
+      ? []
+      : [
+          {
+            name: words.bar.keys,
+            sign: 'keys',
+            act: () => {
+              overlay.value = { is: 'keys' };
+            },
+          } satisfies MenuItem,
+        ]),
   ];
   return (
     <header class="bar">
-      <button type="button" class="act round open" aria-label={words.list.open(unread)} aria-expanded={drawer.value} aria-controls="list-pane" onClick={() => { drawer.value = true; }}>
-        <Icon name="menu" />{unread > 0 && <span class="dot" />}
+      <button
+        type="button"
+        class="act round open"
+        aria-label={words.list.open(unread)}
+        aria-expanded={drawer.value}
+        aria-controls="list-pane"
+        onClick={() => {
+          drawer.value = true;
+        }}
+      >
+        <Icon name="menu" />
+        {unread > 0 && <span class="dot" />}
       </button>
-      <div class="who"><Face id={id} name={name} /><span><b dir="auto">{name}</b><small dir="auto">{below()}</small></span></div>
-      <div class="right"><Menu round label={words.menuName} items={items} /></div>
+      <div class="who">
+        <Face id={id} name={name} />
+        <span>
+          <b dir="auto">{name}</b>
+          <small dir="auto">{below()}</small>
+        </span>
+      </div>
+      <div class="right">
+        <Menu round label={words.menuName} items={items} />
+      </div>
     </header>
   );
 }

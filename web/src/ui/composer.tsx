@@ -2,7 +2,22 @@
 import type { JSX } from 'preact';
 import { signal } from '@preact/signals';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import { conversation, current, drafts, first, line, lost, me, persona, personaOf, send, state, stop, stopped, tryNow } from '../app';
+import {
+  conversation,
+  current,
+  drafts,
+  first,
+  line,
+  lost,
+  me,
+  persona,
+  personaOf,
+  send,
+  state,
+  stop,
+  stopped,
+  tryNow,
+} from '../app';
 import { coarse, sendKey } from '../prefs';
 import { place, words } from '../words';
 import { Icon } from './parts';
@@ -10,34 +25,76 @@ import { away, isEmpty, jump, waitingRuns } from './transcript';
 
 /** Text that is to stand in the composer: of a refused message, for instance. */
 const wanted = signal<{ text: string } | undefined>(undefined);
-export function putText(text: string): void { wanted.value = { text }; }
+export function putText(text: string): void {
+  wanted.value = { text };
+}
 
 function Banner(): JSX.Element | null {
   if (line.value.is === 'closed') {
     const { code } = line.value;
     const stranger = code === 3500 || code === 3501 || code === 3507;
     return (
-      <div class="banner" role="alert"><Icon name="off" /><p><b>{stranger ? words.banner.stranger : words.banner.closed}</b> {stranger ? words.banner.strangerBody : words.banner.closedBody}</p>
-        <button type="button" class="btn bare" onClick={() => { location.reload(); }}>{words.banner.reload}</button></div>
+      <div class="banner" role="alert">
+        <Icon name="off" />
+        <p>
+          <b>{stranger ? words.banner.stranger : words.banner.closed}</b>{' '}
+          {stranger ? words.banner.strangerBody : words.banner.closedBody}
+        </p>
+        <button
+          type="button"
+          class="btn bare"
+          onClick={() => {
+            location.reload();
+          }}
+        >
+          {words.banner.reload}
+        </button>
+      </div>
     );
   }
   if (!lost.value) return null;
   return (
-    <div class="banner" role="alert"><Icon name="off" /><p><b>{words.banner.offline}</b> {words.banner.offlineBody}</p>
-      <button type="button" class="btn bare" onClick={tryNow}>{words.banner.now}</button></div>
+    <div class="banner" role="alert">
+      <Icon name="off" />
+      <p>
+        <b>{words.banner.offline}</b> {words.banner.offlineBody}
+      </p>
+      <button type="button" class="btn bare" onClick={tryNow}>
+        {words.banner.now}
+      </button>
+    </div>
   );
 }
 
 function Waits(): JSX.Element | null {
   const s = state.value;
   const runs = s === undefined ? [] : waitingRuns(s, stopped.value);
-  const rows = runs.map((run) => ({ run, text: s?.messages.find((m) => m.id === run.parent)?.text ?? '' })).filter((row) => row.text !== '');
+  const rows = runs
+    .map((run) => ({ run, text: s?.messages.find((m) => m.id === run.parent)?.text ?? '' }))
+    .filter((row) => row.text !== '');
   if (rows.length === 0) return null;
   return (
     <ul class="waits" aria-label={words.wait.name}>
       {rows.map(({ run, text }, i) => (
-        <li key={run.run} class="wait"><span class="place">{place(i)}</span><span class="what" dir="auto">{text}</span>
-          <button type="button" class="act" aria-label={words.wait.stop} title={words.wait.stop} onClick={() => { void conversation()?.stop(run.run).catch(() => undefined); }}><Icon name="close" /></button></li>
+        <li key={run.run} class="wait">
+          <span class="place">{place(i)}</span>
+          <span class="what" dir="auto">
+            {text}
+          </span>
+          <button
+            type="button"
+            class="act"
+            aria-label={words.wait.stop}
+            title={words.wait.stop}
+            onClick={() => {
+              void conversation()
+                ?.stop(run.run)
+                .catch(() => undefined);
+            }}
+          >
+            <Icon name="close" />
+          </button>
+        </li>
       ))}
     </ul>
   );
@@ -56,7 +113,20 @@ function Ideas(): JSX.Element | null {
     <ul class="ideas" aria-label={words.welcome.ideas}>
       {ideas.slice(0, 4).map((idea) => {
         const [head, rest] = split(idea);
-        return <li key={idea}><button type="button" dir="auto" onClick={() => { void send(idea); }}>{head}{rest !== '' && <span>{rest}</span>}</button></li>;
+        return (
+          <li key={idea}>
+            <button
+              type="button"
+              dir="auto"
+              onClick={() => {
+                void send(idea);
+              }}
+            >
+              {head}
+              {rest !== '' && <span>{rest}</span>}
+            </button>
+          </li>
+        );
       })}
     </ul>
   );
@@ -101,21 +171,29 @@ function Composer(): JSX.Element {
     void drafts.load(key).then((kept) => {
       if (fresh && area.current?.value === '' && kept !== '') put(kept, false);
     });
-    drafts.onCleared = (conv, sent) => { if (conv === keyNow.current && area.current?.value.trim() === sent.trim()) put('', false); };
+    drafts.onCleared = (conv, sent) => {
+      if (conv === keyNow.current && area.current?.value.trim() === sent.trim()) put('', false);
+    };
     if (coarse?.matches !== true) area.current?.focus({ preventScroll: true });
-    return () => { fresh = false; };
+    return () => {
+      fresh = false;
+    };
   }, [key]);
-  useEffect(() => wanted.subscribe((next) => {
-    if (next === undefined) return;
-    wanted.value = undefined;
-    /* A new address loads its own draft first; what is put here comes after it. */
-    queueMicrotask(() => {
-      const have = area.current?.value.trim() ?? '';
-      put(have === '' || have === next.text.trim() ? next.text : `${next.text}\n\n${have}`, true);
-      area.current?.focus();
-      area.current?.setSelectionRange(area.current.value.length, area.current.value.length);
-    });
-  }), []);
+  useEffect(
+    () =>
+      wanted.subscribe((next) => {
+        if (next === undefined) return;
+        wanted.value = undefined;
+        /* A new address loads its own draft first; what is put here comes after it. */
+        queueMicrotask(() => {
+          const have = area.current?.value.trim() ?? '';
+          put(have === '' || have === next.text.trim() ? next.text : `${next.text}\n\n${have}`, true);
+          area.current?.focus();
+          area.current?.setSelectionRange(area.current.value.length, area.current.value.length);
+        });
+      }),
+    [],
+  );
 
   const onInput = (): void => {
     const next = area.current?.value ?? '';
@@ -142,35 +220,102 @@ function Composer(): JSX.Element {
   };
   const sendTitle = sendKey.value === 'ctrl' ? words.composer.sendCtrl : words.composer.sendKey;
   const stopButton = (main: boolean): JSX.Element => (
-    <button type="button" class={main ? 'go halt' : 'act round halt-small'} aria-label={words.composer.stop} title={words.composer.stopKey} onClick={stop}><Icon name="stop" /></button>
+    <button
+      type="button"
+      class={main ? 'go halt' : 'act round halt-small'}
+      aria-label={words.composer.stop}
+      title={words.composer.stopKey}
+      onClick={stop}
+    >
+      <Icon name="stop" />
+    </button>
   );
   return (
-    <form class="composer" aria-label={words.composer.name} onSubmit={(event) => { event.preventDefault(); submit(); }} onClick={(event) => { if (event.target === event.currentTarget) area.current?.focus(); }}>
-      <label class="unseen" for="say">{words.composer.label}</label>
-      <textarea id="say" ref={area} rows={1} dir="auto" placeholder={isEmpty() ? words.composer.to(persona.value.name) : words.composer.placeholder} enterkeyhint={coarse?.matches ? 'enter' : 'send'}
-        onInput={onInput} onKeyDown={onKey} onBlur={() => { conversation()?.setTyping(false); }} aria-describedby={over > 0 ? 'over' : undefined} aria-invalid={over > 0} />
+    <form
+      class="composer"
+      aria-label={words.composer.name}
+      onSubmit={(event) => {
+        event.preventDefault();
+        submit();
+      }}
+      onClick={(event) => {
+        if (event.target === event.currentTarget) area.current?.focus();
+      }}
+    >
+      <label class="unseen" for="say">
+        {words.composer.label}
+      </label>
+      <textarea
+        id="say"
+        ref={area}
+        rows={1}
+        dir="auto"
+        placeholder={isEmpty() ? words.composer.to(persona.value.name) : words.composer.placeholder}
+        enterkeyhint={coarse?.matches ? 'enter' : 'send'}
+        onInput={onInput}
+        onKeyDown={onKey}
+        onBlur={() => {
+          conversation()?.setTyping(false);
+        }}
+        aria-describedby={over > 0 ? 'over' : undefined}
+        aria-invalid={over > 0}
+      />
       <div class="tools">
-        {over > 0 && <p class="over" id="over" role="alert">{words.composer.over(over)}</p>}
+        {over > 0 && (
+          <p class="over" id="over" role="alert">
+            {words.composer.over(over)}
+          </p>
+        )}
         <span class="gap" />
         {running && !blank && stopButton(false)}
-        {running && blank ? stopButton(true)
-          : <button type="submit" class="go" aria-label={words.composer.send} title={sendTitle} aria-disabled={blank || over > 0 || gone}><Icon name="up" /></button>}
+        {running && blank ? (
+          stopButton(true)
+        ) : (
+          <button
+            type="submit"
+            class="go"
+            aria-label={words.composer.send}
+            title={sendTitle}
+            aria-disabled={blank || over > 0 || gone}
+          >
+            <Icon name="up" />
+          </button>
+        )}
       </div>
     </form>
   );
 }
 
 export function Dock(): JSX.Element {
-  const hint = coarse?.matches ? words.composer.hintTouch : sendKey.value === 'ctrl' ? words.composer.hintCtrl : words.composer.hintEnter;
+  const hint = coarse?.matches
+    ? words.composer.hintTouch
+    : sendKey.value === 'ctrl'
+      ? words.composer.hintCtrl
+      : words.composer.hintEnter;
   const { on, fresh } = away.value;
   return (
     <div class="dock">
-      {on && !isEmpty() && <div class="latest"><button type="button" class="btn" onClick={() => { jump.value++; }}><Icon name="down" />{fresh > 0 ? words.transcript.latestNew(fresh) : words.transcript.latest}</button></div>}
+      {on && !isEmpty() && (
+        <div class="latest">
+          <button
+            type="button"
+            class="btn"
+            onClick={() => {
+              jump.value++;
+            }}
+          >
+            <Icon name="down" />
+            {fresh > 0 ? words.transcript.latestNew(fresh) : words.transcript.latest}
+          </button>
+        </div>
+      )}
       <Banner />
       <Waits />
       <Composer />
       <Ideas />
-      {!isEmpty() && <p class="hint">{first.value === undefined || current.value !== undefined ? hint : words.composer.hintTouch}</p>}
+      {!isEmpty() && (
+        <p class="hint">{first.value === undefined || current.value !== undefined ? hint : words.composer.hintTouch}</p>
+      )}
     </div>
   );
 }

@@ -22,7 +22,9 @@ function step(by: number): void {
   if (next !== undefined) go(next.id);
 }
 
-function toComposer(): void { document.getElementById('say')?.focus(); }
+function toComposer(): void {
+  document.getElementById('say')?.focus();
+}
 
 function onKey(event: KeyboardEvent): void {
   const strong = event.ctrlKey || event.metaKey;
@@ -32,16 +34,31 @@ function onKey(event: KeyboardEvent): void {
     return;
   }
   if (overlay.value !== undefined || event.defaultPrevented || event.isComposing) return;
-  if (strong && event.shiftKey && event.key.toLowerCase() === 'o') { event.preventDefault(); go(undefined); toComposer(); return; }
-  if (event.altKey && !strong && (event.key === 'ArrowUp' || event.key === 'ArrowDown')) { event.preventDefault(); step(event.key === 'ArrowUp' ? -1 : 1); return; }
+  if (strong && event.shiftKey && event.key.toLowerCase() === 'o') {
+    event.preventDefault();
+    go(undefined);
+    toComposer();
+    return;
+  }
+  if (event.altKey && !strong && (event.key === 'ArrowUp' || event.key === 'ArrowDown')) {
+    event.preventDefault();
+    step(event.key === 'ArrowUp' ? -1 : 1);
+    return;
+  }
   if (event.key === 'Escape') {
     if (drawer.value) drawer.value = false;
     else stop();
     return;
   }
   if (editable(event.target) || strong || event.altKey) return;
-  if (event.key === '?') { event.preventDefault(); overlay.value = { is: 'keys' }; }
-  if (event.key === '/') { event.preventDefault(); toComposer(); }
+  if (event.key === '?') {
+    event.preventDefault();
+    overlay.value = { is: 'keys' };
+  }
+  if (event.key === '/') {
+    event.preventDefault();
+    toComposer();
+  }
 }
 
 /** One polite region: an answer begins, an answer is there, the line is back. Text is never read as it arrives. */
@@ -50,7 +67,9 @@ function announce(): () => void {
   let busy = new Map<string, string>();
   return effect(() => {
     const s = state.value;
-    const runs = new Map((s?.runs ?? []).filter((r) => r.st !== 'queued').map((r) => [r.run, r.by.name ?? persona.peek().name]));
+    const runs = new Map(
+      (s?.runs ?? []).filter((r) => r.st !== 'queued').map((r) => [r.run, r.by.name ?? persona.peek().name]),
+    );
     if (s?.conv !== conv) {
       conv = s?.conv;
       busy = runs;
@@ -60,7 +79,14 @@ function announce(): () => void {
     for (const run of busy.keys()) {
       if (runs.has(run) || stopped.peek().has(run)) continue;
       const ended = s?.messages.findLast((m) => m.run === run);
-      if (ended !== undefined) say(ended.status === 'complete' ? words.live.ready : ended.status === 'stopped' ? words.live.stopped : words.live.failed);
+      if (ended !== undefined)
+        say(
+          ended.status === 'complete'
+            ? words.live.ready
+            : ended.status === 'stopped'
+              ? words.live.stopped
+              : words.live.failed,
+        );
     }
     busy = runs;
   });
@@ -77,7 +103,9 @@ function fitKeyboard(): () => void {
     else root.style.removeProperty('--height');
   };
   view.addEventListener('resize', fit);
-  return () => { view.removeEventListener('resize', fit); };
+  return () => {
+    view.removeEventListener('resize', fit);
+  };
 }
 
 export function Page(): JSX.Element {
@@ -96,20 +124,42 @@ export function Page(): JSX.Element {
     document.title = `${unread > 0 ? `(${unread}) ` : ''}${title.value === '' ? '' : `${title.value} · `}${words.app}`;
   }, [unread, title.value]);
   const empty = isEmpty();
-  const failed = (state.value?.outgoing ?? []).some((o) => o.state.is === 'failed' || (o.state.is === 'refused' && o.state.final));
+  const failed = (state.value?.outgoing ?? []).some(
+    (o) => o.state.is === 'failed' || (o.state.is === 'refused' && o.state.final),
+  );
   return (
     <>
-      <a class="skip" href="#say" onClick={(event) => { event.preventDefault(); toComposer(); }}>{words.skip}</a>
+      <a
+        class="skip"
+        href="#say"
+        onClick={(event) => {
+          event.preventDefault();
+          toComposer();
+        }}
+      >
+        {words.skip}
+      </a>
       <div class={empty ? 'app empty' : 'app'}>
         <Side />
         <main class="pane" inert={drawer.value}>
           <Bar />
           <Transcript />
           <Dock />
-          <p class="unseen" role="status">{said.value}</p>
-          <p class="unseen" role="alert">{failed ? words.live.lost : ''}</p>
+          <p class="unseen" role="status">
+            {said.value}
+          </p>
+          <p class="unseen" role="alert">
+            {failed ? words.live.lost : ''}
+          </p>
         </main>
-        {drawer.value && <div class="scrim" onClick={() => { drawer.value = false; }} />}
+        {drawer.value && (
+          <div
+            class="scrim"
+            onClick={() => {
+              drawer.value = false;
+            }}
+          />
+        )}
       </div>
       <Overlay />
     </>

@@ -3,7 +3,11 @@ import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
 
 export function Icon({ name, flips }: { name: string; flips?: boolean }): JSX.Element {
-  return <svg class={flips ? 'icon turns' : 'icon'} aria-hidden="true"><use href={`#i-${name}`} /></svg>;
+  return (
+    <svg class={flips ? 'icon turns' : 'icon'} aria-hidden="true">
+      <use href={`#i-${name}`} />
+    </svg>
+  );
 }
 
 export function Mark(): JSX.Element {
@@ -30,16 +34,42 @@ function initial(name: string): string {
 export function Face({ id, name, size }: { id: string; name: string; size?: 'tiny' | 'big' }): JSX.Element {
   const extra = size === undefined ? '' : ` ${size}`;
   if (id === 'p_default' || name === 'Kit') {
-    return <span class={`face${extra}`} aria-hidden="true"><svg viewBox="0 0 40 40"><use href="#p-kit" /></svg></span>;
+    return (
+      <span class={`face${extra}`} aria-hidden="true">
+        <svg viewBox="0 0 40 40">
+          <use href="#p-kit" />
+        </svg>
+      </span>
+    );
   }
-  return <span class={`face letter tone-${tone(id || name)}${extra}`} aria-hidden="true"><span>{initial(name)}</span></span>;
+  return (
+    <span class={`face letter tone-${tone(id || name)}${extra}`} aria-hidden="true">
+      <span>{initial(name)}</span>
+    </span>
+  );
 }
 
-export interface MenuItem { name: string; sign: string; danger?: boolean; keys?: string; act: () => void }
+export interface MenuItem {
+  name: string;
+  sign: string;
+  danger?: boolean;
+  keys?: string;
+  act: () => void;
+}
 
 /** A button with a menu: arrows move, Esc and a click elsewhere close, focus comes back to the button. */
-export function Menu({ label, items, round, children, onOpen }: {
-  label: string; items: MenuItem[]; round?: boolean; children?: ComponentChildren; onOpen?: (open: boolean) => void;
+export function Menu({
+  label,
+  items,
+  round,
+  children,
+  onOpen,
+}: {
+  label: string;
+  items: MenuItem[];
+  round?: boolean;
+  children?: ComponentChildren;
+  onOpen?: (open: boolean) => void;
 }): JSX.Element {
   const [open, setOpen] = useState(false);
   const root = useRef<HTMLDivElement>(null);
@@ -66,25 +96,63 @@ export function Menu({ label, items, round, children, onOpen }: {
       if (!root.current?.contains(event.target as Node)) shut(false);
     };
     document.addEventListener('pointerdown', away, true);
-    return () => { document.removeEventListener('pointerdown', away, true); };
+    return () => {
+      document.removeEventListener('pointerdown', away, true);
+    };
   }, [open]);
 
   const onKey = (event: KeyboardEvent): void => {
     if (!open) return;
-    if (event.key === 'Escape') { event.preventDefault(); event.stopPropagation(); shut(true); }
-    if (event.key === 'ArrowDown') { event.preventDefault(); focusAt(1); }
-    if (event.key === 'ArrowUp') { event.preventDefault(); focusAt(-1); }
+    if (event.key === 'Escape') {
+      event.preventDefault();
+      event.stopPropagation();
+      shut(true);
+    }
+    if (event.key === 'ArrowDown') {
+      event.preventDefault();
+      focusAt(1);
+    }
+    if (event.key === 'ArrowUp') {
+      event.preventDefault();
+      focusAt(-1);
+    }
     if (event.key === 'Tab') shut(false);
   };
   return (
     <div class="has-menu" ref={root} onKeyDown={onKey}>
-      <button ref={button} type="button" class={round ? 'act round' : 'act'} aria-label={label} title={label} aria-haspopup="menu" aria-expanded={open} aria-controls={open ? id : undefined}
-        onClick={() => { setOpen(!open); onOpen?.(!open); }}>{children ?? <Icon name="more" />}</button>
+      <button
+        ref={button}
+        type="button"
+        class={round ? 'act round' : 'act'}
+        aria-label={label}
+        title={label}
+        aria-haspopup="menu"
+        aria-expanded={open}
+        aria-controls={open ? id : undefined}
+        onClick={() => {
+          setOpen(!open);
+          onOpen?.(!open);
+        }}
+      >
+        {children ?? <Icon name="more" />}
+      </button>
       {open && (
         <div class="menu card" role="menu" id={id} aria-label={label}>
           {items.map((item) => (
-            <button key={item.name} type="button" role="menuitem" tabIndex={-1} class={item.danger ? 'danger' : undefined} onClick={() => { shut(true); item.act(); }}>
-              <Icon name={item.sign} /><span>{item.name}</span>{item.keys !== undefined && <kbd aria-hidden="true">{item.keys}</kbd>}
+            <button
+              key={item.name}
+              type="button"
+              role="menuitem"
+              tabIndex={-1}
+              class={item.danger ? 'danger' : undefined}
+              onClick={() => {
+                shut(true);
+                item.act();
+              }}
+            >
+              <Icon name={item.sign} />
+              <span>{item.name}</span>
+              {item.keys !== undefined && <kbd aria-hidden="true">{item.keys}</kbd>}
             </button>
           ))}
         </div>
@@ -103,7 +171,9 @@ export function Facts({ label, rows }: { label: string; rows: [string, string][]
     const card = root.current?.querySelector<HTMLElement>('.facts');
     const dock = document.querySelector('.dock')?.getBoundingClientRect().top ?? innerHeight;
     if (card && card.getBoundingClientRect().bottom > dock) card.classList.add('up');
-    const away = (event: Event): void => { if (!root.current?.contains(event.target as Node)) setOpen(false); };
+    const away = (event: Event): void => {
+      if (!root.current?.contains(event.target as Node)) setOpen(false);
+    };
     const key = (event: KeyboardEvent): void => {
       if (event.key !== 'Escape') return;
       event.stopPropagation();
@@ -118,8 +188,29 @@ export function Facts({ label, rows }: { label: string; rows: [string, string][]
   }, [open]);
   return (
     <div class="has-menu" ref={root}>
-      <button type="button" class="act" aria-label={label} title={label} aria-expanded={open} aria-controls={open ? id : undefined} onClick={() => { setOpen(!open); }}><Icon name="info" /></button>
-      {open && <dl class="facts card" id={id}>{rows.map(([name, value]) => <div key={name}><dt>{name}</dt><dd>{value}</dd></div>)}</dl>}
+      <button
+        type="button"
+        class="act"
+        aria-label={label}
+        title={label}
+        aria-expanded={open}
+        aria-controls={open ? id : undefined}
+        onClick={() => {
+          setOpen(!open);
+        }}
+      >
+        <Icon name="info" />
+      </button>
+      {open && (
+        <dl class="facts card" id={id}>
+          {rows.map(([name, value]) => (
+            <div key={name}>
+              <dt>{name}</dt>
+              <dd>{value}</dd>
+            </div>
+          ))}
+        </dl>
+      )}
     </div>
   );
 }
@@ -130,8 +221,12 @@ export function useNow(ms: number, on = true): number {
   useEffect(() => {
     if (!on) return undefined;
     setNow(Date.now());
-    const timer = setInterval(() => { setNow(Date.now()); }, ms);
-    return () => { clearInterval(timer); };
+    const timer = setInterval(() => {
+      setNow(Date.now());
+    }, ms);
+    return () => {
+      clearInterval(timer);
+    };
   }, [ms, on]);
   return now;
 }
@@ -142,8 +237,12 @@ export function useLate(on: boolean, ms: number, what?: unknown): boolean {
   useEffect(() => {
     setLate(false);
     if (!on) return undefined;
-    const timer = setTimeout(() => { setLate(true); }, ms);
-    return () => { clearTimeout(timer); };
+    const timer = setTimeout(() => {
+      setLate(true);
+    }, ms);
+    return () => {
+      clearTimeout(timer);
+    };
   }, [on, ms, what]);
   return on && late;
 }

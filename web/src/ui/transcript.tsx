@@ -29,7 +29,10 @@ export function waitingRuns(s: ConversationState, gone: ReadonlyMap<string, stri
   return active ? queued : queued.slice(1);
 }
 
-interface Marks { fresh: string | undefined; count: number }
+interface Marks {
+  fresh: string | undefined;
+  count: number;
+}
 
 /** Where the unread line stands: before the first message of others past my read position. */
 function marks(s: ConversationState): Marks {
@@ -37,7 +40,9 @@ function marks(s: ConversationState): Marks {
   const from = Math.max(s.unreadFrom, s.read[mine] ?? 0);
   const unread = s.messages.filter((m) => m.offset > from && m.by.id !== mine && m.by.kind !== 'user');
   const at = unread[0];
-  return at === undefined || s.messages[0]?.id === at.id ? { fresh: undefined, count: 0 } : { fresh: at.id, count: unread.length };
+  return at === undefined || s.messages[0]?.id === at.id
+    ? { fresh: undefined, count: 0 }
+    : { fresh: at.id, count: unread.length };
 }
 
 type Cached = { deps: unknown[]; node: JSX.Element };
@@ -45,14 +50,23 @@ type Cached = { deps: unknown[]; node: JSX.Element };
 /** A turn whose inputs are the same objects keeps its node, and Preact skips it: a long transcript costs nothing to extend. */
 function cached(cache: Map<string, Cached>, key: string, deps: unknown[], make: () => JSX.Element): JSX.Element {
   const known = cache.get(key);
-  if (known !== undefined && known.deps.length === deps.length && known.deps.every((d, i) => Object.is(d, deps[i]))) return known.node;
+  if (known !== undefined && known.deps.length === deps.length && known.deps.every((d, i) => Object.is(d, deps[i])))
+    return known.node;
   const node = make();
   cache.set(key, { deps, node });
   return node;
 }
 
 function answerOf(run: LiveRun, halted: string | undefined, last: boolean): Answer {
-  return { id: run.msg, by: run.by.name === undefined ? { ...run.by, name: persona.value.name } : run.by, text: halted ?? run.text, open: halted === undefined, last, run, halted: halted !== undefined };
+  return {
+    id: run.msg,
+    by: run.by.name === undefined ? { ...run.by, name: persona.value.name } : run.by,
+    text: halted ?? run.text,
+    open: halted === undefined,
+    last,
+    run,
+    halted: halted !== undefined,
+  };
 }
 
 function turns(s: ConversationState, cache: Map<string, Cached>, mark: Marks, now: number): JSX.Element[] {
@@ -67,21 +81,36 @@ function turns(s: ConversationState, cache: Map<string, Cached>, mark: Marks, no
     placed.add(run.run);
     const halted = gone.get(run.run);
     const last = run.msg === lastId;
-    out.push(cached(cache, run.msg, [run, halted, last, persona.value.name], () => <AnswerTurn key={run.msg} answer={answerOf(run, halted, last)} />));
+    out.push(
+      cached(cache, run.msg, [run, halted, last, persona.value.name], () => (
+        <AnswerTurn key={run.msg} answer={answerOf(run, halted, last)} />
+      )),
+    );
   };
   let day = '';
   for (const m of messages) {
     const name = dayName(m.ts, now);
     if (name !== day) {
-      if (day !== '' || s.older) out.push(<div key={`day ${name} ${m.id}`} class="mark-line" role="separator" aria-label={name}>{name}</div>);
+      if (day !== '' || s.older)
+        out.push(
+          <div key={`day ${name} ${m.id}`} class="mark-line" role="separator" aria-label={name}>
+            {name}
+          </div>,
+        );
       day = name;
     }
-    if (m.id === mark.fresh) out.push(<div key="fresh" class="mark-line fresh" role="separator" aria-label={words.transcript.freshLabel(mark.count)}>{words.transcript.fresh(mark.count)}</div>);
+    if (m.id === mark.fresh)
+      out.push(
+        <div key="fresh" class="mark-line fresh" role="separator" aria-label={words.transcript.freshLabel(mark.count)}>
+          {words.transcript.fresh(mark.count)}
+        </div>,
+      );
     out.push(turnOf(m, cache, m.id === lastId));
     for (const run of shownRuns) if (run.parent === m.id && !placed.has(run.run)) addRun(run);
   }
   for (const run of shownRuns) if (!placed.has(run.run)) addRun(run);
-  for (const o of s.outgoing) out.push(cached(cache, `you ${o.cid}`, [o], () => <OutgoingTurn key={`you ${o.cid}`} out={o} />));
+  for (const o of s.outgoing)
+    out.push(cached(cache, `you ${o.cid}`, [o], () => <OutgoingTurn key={`you ${o.cid}`} out={o} />));
   return out;
 }
 
@@ -104,10 +133,24 @@ function onBoxClick(event: MouseEvent): void {
   const table = box.querySelector('table');
   const pre = box.querySelector('pre');
   switch (button.dataset['does']) {
-    case 'copy-code': void copied(button, pre?.textContent ?? ''); break;
-    case 'copy-table': if (table) void copied(button, tableRows(table).map((r) => r.join('\t')).join('\n')); break;
-    case 'save-table': if (table) saveText('table.csv', 'text/csv', csv(tableRows(table))); break;
-    case 'save': saveText(fileName(pre?.dataset['lang'] ?? ''), 'text/plain', pre?.textContent ?? ''); break;
+    case 'copy-code':
+      void copied(button, pre?.textContent ?? '');
+      break;
+    case 'copy-table':
+      if (table)
+        void copied(
+          button,
+          tableRows(table)
+            .map((r) => r.join('\t'))
+            .join('\n'),
+        );
+      break;
+    case 'save-table':
+      if (table) saveText('table.csv', 'text/csv', csv(tableRows(table)));
+      break;
+    case 'save':
+      saveText(fileName(pre?.dataset['lang'] ?? ''), 'text/plain', pre?.textContent ?? '');
+      break;
     case 'wrap': {
       const on = button.getAttribute('aria-pressed') !== 'true';
       button.setAttribute('aria-pressed', String(on));
@@ -118,7 +161,21 @@ function onBoxClick(event: MouseEvent): void {
   }
 }
 
-const ENDINGS: Record<string, string> = { python: 'py', javascript: 'js', typescript: 'ts', bash: 'sh', shell: 'sh', markdown: 'md', csharp: 'cs', ruby: 'rb', rust: 'rs', kotlin: 'kt', perl: 'pl', plaintext: 'txt', text: 'txt' };
+const ENDINGS: Record<string, string> = {
+  python: 'py',
+  javascript: 'js',
+  typescript: 'ts',
+  bash: 'sh',
+  shell: 'sh',
+  markdown: 'md',
+  csharp: 'cs',
+  ruby: 'rb',
+  rust: 'rs',
+  kotlin: 'kt',
+  perl: 'pl',
+  plaintext: 'txt',
+  text: 'txt',
+};
 function fileName(lang: string): string {
   const name = lang.toLowerCase();
   const end = Object.hasOwn(ENDINGS, name) ? ENDINGS[name] : /^[a-z0-9]{1,5}$/.test(name) ? name : 'txt';
@@ -142,15 +199,33 @@ async function copied(button: HTMLButtonElement, text: string): Promise<void> {
 function Skeleton(): JSX.Element {
   return (
     <div class="log skeleton" role="status" aria-label={words.transcript.loading}>
-      <i class="me-bar" /><i class="w7" /><i class="w9" /><i class="w5" /><i class="me-bar" /><i class="w9" /><i class="w8" />
+      <i class="me-bar" />
+      <i class="w7" />
+      <i class="w9" />
+      <i class="w5" />
+      <i class="me-bar" />
+      <i class="w9" />
+      <i class="w8" />
     </div>
   );
 }
 
 function Gone(): JSX.Element {
   return (
-    <div class="log welcome"><h1>{words.gone.head}</h1><p>{words.gone.body}</p>
-      <button type="button" class="btn" onClick={() => { go(undefined); }}><Icon name="write" />{words.gone.fresh}</button></div>
+    <div class="log welcome">
+      <h1>{words.gone.head}</h1>
+      <p>{words.gone.body}</p>
+      <button
+        type="button"
+        class="btn"
+        onClick={() => {
+          go(undefined);
+        }}
+      >
+        <Icon name="write" />
+        {words.gone.fresh}
+      </button>
+    </div>
   );
 }
 
@@ -166,8 +241,13 @@ export function Transcript(): JSX.Element {
   const late = useLate(s !== undefined && s.phase === 'loading', 250, s?.conv);
 
   const readable = answers.value !== undefined || plain.value;
-  useEffect(() => { if (s !== undefined && !readable) void loadAnswers(); }, [s?.conv, readable]);
-  const known = s !== undefined && (readable || !s.messages.some((m) => m.by.kind !== 'user')) && (s.phase !== 'loading' || s.messages.length > 0 || s.outgoing.length > 0);
+  useEffect(() => {
+    if (s !== undefined && !readable) void loadAnswers();
+  }, [s?.conv, readable]);
+  const known =
+    s !== undefined &&
+    (readable || !s.messages.some((m) => m.by.kind !== 'user')) &&
+    (s.phase !== 'loading' || s.messages.length > 0 || s.outgoing.length > 0);
   if (s !== undefined && at.current.conv !== s.conv) {
     at.current = { conv: s.conv, top: 0, height: 0, seen: 0, landed: false };
     cache.current.clear();
@@ -188,7 +268,9 @@ export function Transcript(): JSX.Element {
   };
   /** A reader who has just moved up is not taken back, even if their scrolling has not been told yet. */
   const movedUp = (el: HTMLElement): boolean =>
-    el.scrollTop < at.current.top - 1 && el.scrollHeight >= at.current.height && el.scrollHeight - el.scrollTop - el.clientHeight > 2;
+    el.scrollTop < at.current.top - 1 &&
+    el.scrollHeight >= at.current.height &&
+    el.scrollHeight - el.scrollTop - el.clientHeight > 2;
   const keepEnd = (): void => {
     const el = scroller.current;
     if (!el || !follows.current) return;
@@ -204,7 +286,9 @@ export function Transcript(): JSX.Element {
       at.current.seen = latest;
       if (document.visibilityState === 'visible' && state.value?.phase === 'live') conversation()?.setRead(latest);
     }
-    const fresh = (state.value?.messages ?? []).filter((m) => m.offset > at.current.seen && m.by.kind !== 'user').length;
+    const fresh = (state.value?.messages ?? []).filter(
+      (m) => m.offset > at.current.seen && m.by.kind !== 'user',
+    ).length;
     const on = !follows.current && gap > AWAY;
     if (away.value.on !== on || away.value.fresh !== fresh) away.value = { on, fresh };
   };
@@ -224,10 +308,13 @@ export function Transcript(): JSX.Element {
         follows.current = true;
       }
     } else if (anchor.current !== undefined) {
-      if (anchor.current.key.isConnected) el.scrollTop += anchor.current.key.getBoundingClientRect().top - anchor.current.top;
+      if (anchor.current.key.isConnected)
+        el.scrollTop += anchor.current.key.getBoundingClientRect().top - anchor.current.top;
       if (!s.loadingOlder) {
         anchor.current = undefined;
-        requestAnimationFrame(() => { el.classList.remove('still'); });
+        requestAnimationFrame(() => {
+          el.classList.remove('still');
+        });
       }
     } else {
       keepEnd();
@@ -242,7 +329,8 @@ export function Transcript(): JSX.Element {
     const onScroll = (): void => {
       /* A dock that shrinks moves the end down to the reader: that is no scrolling up. */
       if (movedUp(el)) follows.current = false;
-      else if (el.scrollHeight - el.scrollTop - el.clientHeight <= AT_END && el.scrollTop > at.current.top) follows.current = true;
+      else if (el.scrollHeight - el.scrollTop - el.clientHeight <= AT_END && el.scrollTop > at.current.top)
+        follows.current = true;
       settle(el);
       look();
     };
@@ -257,7 +345,9 @@ export function Transcript(): JSX.Element {
     if (el.firstElementChild) resized.observe(el.firstElementChild);
     el.addEventListener('scroll', onScroll, { passive: true });
     el.addEventListener('wheel', onWheel, { passive: true });
-    const seen = (): void => { look(); };
+    const seen = (): void => {
+      look();
+    };
     document.addEventListener('visibilitychange', seen);
     const unjump = jump.subscribe((n) => {
       if (n === 0) return;
@@ -282,19 +372,54 @@ export function Transcript(): JSX.Element {
     el.classList.add('still');
     follows.current = false;
     anchor.current = { key: top, top: top.getBoundingClientRect().top };
-    void here.loadOlder().catch(() => { anchor.current = undefined; el.classList.remove('still'); });
+    void here.loadOlder().catch(() => {
+      anchor.current = undefined;
+      el.classList.remove('still');
+    });
   };
 
-  if (s === undefined || (s.phase === 'live' && s.messages.length === 0 && s.runs.length === 0 && s.outgoing.length === 0)) {
-    return <div class="scroll" tabIndex={first.value === undefined ? -1 : 0} role="region" aria-label={words.transcript.region} ref={scroller}><Welcome /></div>;
+  if (
+    s === undefined ||
+    (s.phase === 'live' && s.messages.length === 0 && s.runs.length === 0 && s.outgoing.length === 0)
+  ) {
+    return (
+      <div
+        class="scroll"
+        tabIndex={first.value === undefined ? -1 : 0}
+        role="region"
+        aria-label={words.transcript.region}
+        ref={scroller}
+      >
+        <Welcome />
+      </div>
+    );
   }
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label={words.transcript.region} ref={scroller} onClick={onBoxClick}>
+    <div
+      class="scroll"
+      tabIndex={0}
+      role="region"
+      aria-label={words.transcript.region}
+      ref={scroller}
+      onClick={onBoxClick}
+    >
       <div>
-        {s.phase !== 'gone' && <h1 class="unseen">{words.transcript.heading(title.value || words.list.untitled, persona.value.name)}</h1>}
-        {s.phase === 'gone' ? <Gone /> : !known ? late && <Skeleton /> : (
+        {s.phase !== 'gone' && (
+          <h1 class="unseen">{words.transcript.heading(title.value || words.list.untitled, persona.value.name)}</h1>
+        )}
+        {s.phase === 'gone' ? (
+          <Gone />
+        ) : !known ? (
+          late && <Skeleton />
+        ) : (
           <div class="log" role="log" aria-live="off" aria-label={words.transcript.log}>
-            {s.older && <div class="older"><button type="button" class="chip" disabled={s.loadingOlder} onClick={older}>{s.loadingOlder ? words.transcript.loadingEarlier : words.transcript.earlier}</button></div>}
+            {s.older && (
+              <div class="older">
+                <button type="button" class="chip" disabled={s.loadingOlder} onClick={older}>
+                  {s.loadingOlder ? words.transcript.loadingEarlier : words.transcript.earlier}
+                </button>
+              </div>
+            )}
             {turns(s, cache.current, mark.current, now)}
           </div>
         )}
@@ -307,5 +432,7 @@ export function Transcript(): JSX.Element {
 export function isEmpty(): boolean {
   if (current.value === undefined) return first.value === undefined;
   const s = state.value;
-  return s !== undefined && s.phase === 'live' && s.messages.length === 0 && s.runs.length === 0 && s.outgoing.length === 0;
+  return (
+    s !== undefined && s.phase === 'live' && s.messages.length === 0 && s.runs.length === 0 && s.outgoing.length === 0
+  );
 }
