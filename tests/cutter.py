@@ -25,6 +25,7 @@ class Cutter:
         self.made = 0          # cuts so far
         self.connections = 0
         self.armed = False
+        self.leaving = False
         self.chance = random.Random(seed)
         self.done = threading.Event()
         self.loop = asyncio.new_event_loop()
@@ -47,11 +48,12 @@ class Cutter:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
 
     async def leave(self):
+        self.leaving = True
         self.server.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=0.5)  # wait_for may swallow one cancel (3.11)
 
     def arm(self):
         self.armed = True
@@ -86,7 +88,7 @@ class Cutter:
 
     async def down(self, reader, client_writer, writer):
         left = self.chance.randint(1, 8)
-        while True:
+        while not self.leaving:
             try:
                 data = await asyncio.wait_for(reader.read(PIECE), QUIET_S)
             except asyncio.TimeoutError:
@@ -102,6 +104,7 @@ class Cutter:
                 if left <= 0:
                     return self.cut(client_writer, writer, data[:self.chance.randint(0, len(data))])
             client_writer.write(data)
+        return None
 
     def cut(self, client_writer, writer, last=b""):
         """The last bytes may still arrive, in the middle of a frame; then a reset."""

@@ -141,8 +141,8 @@ def test_waiting_answers_are_stopped_while_the_one_before_them_ends(make_server,
     assert begun == ended
 
 
-@pytest.mark.xfail(strict=True, reason="the journal keeps the offset of the last event of an append, "
-                                       "which is that of the `state` behind the message")
+@pytest.mark.xfail(strict=True, reason="the journal keeps the offset of an append's last event, "
+                                       "which is the `state` behind the message")
 def test_the_offset_of_a_branch_is_its_messages(live):
     conv = live.create()
     first = live.send(conv, "one", answer=False)
@@ -171,8 +171,8 @@ def test_a_conversation_is_deleted_while_it_is_busy(server, live, upstream):
                        + [lambda: live.rpc("conv.delete", conv=conv)["conv"]])
         assert outs[-1] == conv and set(outs[:-1]) <= {"accepted", 404}
         for side in sides:
-            side.wait(lambda side=side: any(p.get("channel") == f"conv:{conv}" and "unsubscribe" in p
-                                            for p in side.pushes), what="the unsubscribe")
+            side.wait(lambda side=side: [p for p in side.pushes if "unsubscribe" in p
+                                         and p["channel"] == f"conv:{conv}"] or None)
             with pytest.raises(RpcError) as gone:
                 side.rpc("conv.open", conv=conv)
             assert gone.value.code == 404
@@ -324,7 +324,7 @@ def test_a_full_pipe_of_commands_is_not_taken_for_a_dead_client(make_server):
     assert [o["offset"] for o in outs] == list(range(1, 61))
 
 
-# --- the inbox -------------------------------------------------------------------------------------
+# --- the inbox -----------------------------------------------------------------------------------
 
 def news(live, conv):
     """What the inbox said about a conversation, in order: its items, or None for `conv.gone`."""

@@ -54,7 +54,7 @@ def test_two_sends_at_once_never_make_two_runs(server, live):
     one = live.post("rpc", {"method": "chat.send",
                             "data": {"conv": conv, "cid": "a", "text": "[[gate_first:g]] a"}})
     two = other.post("rpc", {"method": "chat.send",
-                             "data": {"conv": conv, "cid": "b", "text": "[[words:3]] b"}})
+                             "data": {"conv": conv, "cid": "b", "text": "[[gate_first:g]] b"}})
     runs = [live.reply(one)["rpc"]["data"]["run"], other.reply(two)["rpc"]["data"]["run"]]
     snapshot = other.subscribe(conv)["data"]["runs"]
     assert sorted(r["r"] for r in snapshot) == sorted(runs)

@@ -163,6 +163,7 @@ struct userbox {
     struct blob **events; /* (mem) the last ones, oldest first; at most INBOX_RING */
     uint32_t events_count;
     uint32_t events_room;
+    struct list asked; /* works that read a line of the list: at most one per conversation */
     struct timer idle;
     uint32_t watchers_total;
     uint32_t watchers[];

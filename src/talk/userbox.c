@@ -35,6 +35,7 @@ static struct userbox *userbox_make(struct talk *t, const struct channel_key *ke
     i->key = *key;
     for (size_t n = 0; n + 1 < sizeof(i->epoch); n++)
         i->epoch[n] = digits[rng_below(engine_rng(t->engine), sizeof(digits) - 1)];
+    list_init(&i->asked);
     timer_init(&i->idle, on_idle, i);
     return i;
 }
@@ -53,6 +54,10 @@ static void userbox_drop(struct userbox *i)
 {
     struct talk *t = i->talk;
     uint8_t room[CHANNEL_KEY_BYTES_MAX];
+    LIST_FOR(link, &i->asked)
+    {
+        list_remove(link);
+    }
     events_drop(i);
     timer_clear(t->engine, &i->idle);
     (void)map_remove(&t->inbox_map, channel_key_bytes(&i->key, room));
@@ -203,15 +208,36 @@ static struct blob *event_run_inbox(const struct bus_inbox *m)
     return buf_take(&b);
 }
 
+/* What became of a conversation while its line is read. Two reads of one line could overtake each
+ * other and tell an older state last, so there is one at a time, and one more when it is stale. */
+enum { LINE_FRESH, LINE_STALE, LINE_GONE };
+
+static struct work *line_asked(const struct userbox *i, const struct id *conv)
+{
+    LIST_FOR(link, &i->asked)
+    {
+        struct work *w = CONTAINER_OF(link, struct work, link);
+        if (id_equal(&w->inbox_conv, conv))
+            return w;
+    }
+    return NULL;
+}
+
 static void ask_line(struct userbox *i, const struct id *conv)
 {
     struct talk *t = i->talk;
-    struct work *w = work_new(t, NULL, WORK_INBOX, NULL);
+    struct work *w = line_asked(i, conv);
+    if (w != NULL && w->step == LINE_FRESH)
+        w->step = LINE_STALE;
+    if (w != NULL)
+        return;
+    w = work_new(t, NULL, WORK_INBOX, NULL);
     if (w == NULL)
         return;
     struct journal_conv_list *op = JOURNAL_NEW(CONV_LIST, journal_conv_list, PORT_TALK);
     w->inbox = i->self;
     w->inbox_conv = *conv;
+    list_push_back(&i->asked, &w->link);
     op->head.handle = w->self;
     op->app = i->key.app;
     op->user = i->key.user;
@@ -225,9 +251,14 @@ void userbox_change(struct talk *t, const struct bus_inbox *m)
     struct userbox *i = userbox_find(t, &m->app, &m->user);
     if (i == NULL)
         return;
+    struct work *asked = line_asked(i, &m->conv);
     switch (m->what) {
     case INBOX_CONV: ask_line(i, &m->conv); break;
-    case INBOX_GONE: userbox_push(i, event_gone(&m->conv)); break;
+    case INBOX_GONE:
+        if (asked != NULL)
+            asked->step = LINE_GONE;
+        userbox_push(i, event_gone(&m->conv));
+        break;
     case INBOX_RUN: userbox_push(i, event_run_inbox(m)); break;
     }
 }
@@ -251,7 +282,8 @@ static void put_item(struct buf *b, const struct conv_item *item)
 void userbox_on_line(struct work *w, struct journal_conv_list *op)
 {
     struct userbox *i = pool_get(&w->talk->inboxes, w->inbox);
-    if (i != NULL && op->head.err == ERR_OK && op->items_count == 1) {
+    list_remove(&w->link);
+    if (i != NULL && op->head.err == ERR_OK && op->items_count == 1 && w->step != LINE_GONE) {
         struct buf b;
         buf_init(&b, 65536);
         json_object_open(&b);
@@ -261,6 +293,8 @@ void userbox_on_line(struct work *w, struct journal_conv_list *op)
         json_object_close(&b);
         userbox_push(i, buf_take(&b));
     }
+    if (i != NULL && w->step == LINE_STALE)
+        ask_line(i, &w->inbox_conv);
     work_free(w);
 }
 
