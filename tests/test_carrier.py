@@ -533,8 +533,6 @@ def test_more_than_the_unanswered_limit_wait_and_are_not_refused(server, wire, u
     assert server.metric("kith_commands_waiting_total") > 0
 
 
-@pytest.mark.xfail(strict=True, reason="codec/json refuses escapes of lone surrogates, which ends "
-                                       "the session with 3501, a code from which no client returns")
 def test_half_a_character_of_javascript_is_a_matter_of_its_command(wire):
     """JSON.stringify writes half an emoji as an escape: the text is wrong, not the client."""
     conv = wire.rpc("conv.create")["conv"]["id"]

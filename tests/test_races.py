@@ -141,8 +141,6 @@ def test_waiting_answers_are_stopped_while_the_one_before_them_ends(make_server,
     assert begun == ended
 
 
-@pytest.mark.xfail(strict=True, reason="the journal keeps the offset of an append's last event, "
-                                       "which is the `state` behind the message")
 def test_the_offset_of_a_branch_is_its_messages(live):
     conv = live.create()
     first = live.send(conv, "one", answer=False)

@@ -155,6 +155,9 @@ static enum auth_why claims_read(const struct json *claims, int64_t now_ms, stru
     if (!json_get_text(claims, "sub", &text) || text.count == 0 ||
         name_parse(text, &out->user) != ERR_OK)
         return AUTH_INVALID;
+    /* U+FFFD stands for what could not be read; two such names must not become one user. */
+    if (memmem(text.at, text.count, "\xef\xbf\xbd", 3) != NULL)
+        return AUTH_INVALID;
     text = bytes_of("default");
     if (json_get(claims, "app") != NULL && !json_get_text(claims, "app", &text))
         return AUTH_INVALID;

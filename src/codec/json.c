@@ -133,16 +133,17 @@ static int32_t json_escape_read(const uint8_t **at, const uint8_t *end)
     default: return -1;
     }
     int32_t code = json_hex4(p + 1, end);
-    if (code < 0 || (code >= 0xdc00 && code <= 0xdfff))
+    if (code < 0)
         return -1;
     *at = p + 5;
-    if (code < 0xd800 || code > 0xdbff)
+    if (code < 0xd800 || code > 0xdfff)
         return code;
-    if (end - *at < 6 || (*at)[0] != '\\' || (*at)[1] != 'u')
-        return -1;
+    /* Half a pair alone is half a character: JSON.stringify writes it, and it means nothing. */
+    if (code > 0xdbff || end - *at < 6 || (*at)[0] != '\\' || (*at)[1] != 'u')
+        return 0xfffd;
     int32_t low = json_hex4(*at + 2, end);
     if (low < 0xdc00 || low > 0xdfff)
-        return -1;
+        return 0xfffd;
     *at += 6;
     return 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
 }

@@ -6,8 +6,8 @@
  * Errors  : ERR_PROTO with place and reason in struct json_error; ERR_FULL when the arena is full
  *           or a limit of `struct json_limits` is passed.
  * Limits  : depth and values; no recursion over input.
- * Policy  : input must be valid UTF-8; lone surrogate escapes are refused; \u0000 is decoded
- *           (callers that take text refuse U+0000); of duplicate keys the last one counts;
+ * Policy  : input must be valid UTF-8; an escape of half a surrogate pair is U+FFFD; \u0000 is
+ *           decoded (callers that take text refuse U+0000); of duplicate keys the last one counts;
  *           numbers keep their text, json_i64 converts exactly or says no; one value, only white
  *           space around it (so a byte order mark is refused). */
 #ifndef CODEC_JSON_H

@@ -152,7 +152,7 @@ static void append_decide(struct work *w, struct journal_append *o)
     w->head_msg = o->set_head ? &o->head_msg : NULL;
     w->last = o->last.count > 0 ? &o->last : NULL;
     w->todo |= w->has_cid_key ? TODO_CID : 0u;
-    o->offset = w->top;
+    o->offset = o->events[0].offset;
 }
 
 static void refuse_decide(struct work *w, struct journal_refuse *o)

@@ -184,7 +184,7 @@ struct journal_append {
     } last; /* last line for lists; count 0 = unchanged */
     int64_t now_ms;
     /* out */
-    uint64_t offset;     /* of the last event; on DUPLICATE the first time's */
+    uint64_t offset;     /* of the first event; on DUPLICATE the first time's */
     struct id first_msg; /* DUPLICATE: ids of the first time */
     struct id first_run;
     struct blob *refusal;  /* REFUSED */

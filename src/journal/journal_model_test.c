@@ -258,15 +258,16 @@ static void append_model(struct model *m, const struct append_plan *p, struct ex
     e->by = p->is_run ? -1 : p->user;
     if (p->has_run && !p->is_run)
         copy(e->promised, p->answer);
+    uint64_t first = c->top;
     if (p->with_state)
         (void)model_event(c, EVENT_STATE, "state");
     model_moved(m, c, p->set_head ? e->msg : NULL, true);
     if (p->msg[0] != '\0')
         copy(c->last, p->msg);
-    x->offset = c->top;
+    x->offset = first;
     if (p->cid >= 0) {
         struct model_cid *seen = &c->cids[p->user][p->cid];
-        *seen = (struct model_cid){.used = true, .content = p->content, .offset = c->top};
+        *seen = (struct model_cid){.used = true, .content = p->content, .offset = first};
         copy(seen->msg, e->msg);
         copy(seen->run, p->has_run ? p->run : "");
     }

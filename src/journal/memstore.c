@@ -371,7 +371,7 @@ static struct mem_cid *cid_make(const struct work *w, const struct journal_appen
         return NULL;
     const struct id *msg = append_first_msg(o);
     cid->content = w->content;
-    cid->offset = w->top;
+    cid->offset = o->events[0].offset;
     if (msg != NULL)
         cid->msg = *msg;
     if (o->has_run)

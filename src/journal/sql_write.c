@@ -163,7 +163,7 @@ static void fill_cid(const struct work *w, uint32_t k, struct value *v)
     v[0] = value_i64(w->facts.conv_key);
     v[1] = value_blob(bytes_make(w->cid_key.at, sizeof(w->cid_key.at)));
     v[2] = value_u64(w->content);
-    v[3] = value_u64(w->top);
+    v[3] = value_u64(o->events[0].offset);
     v[4] = value_id_or_null(append_first_msg(o));
     v[5] = value_id_or_null(o->has_run ? &o->run.run : NULL);
 }
