@@ -249,9 +249,9 @@ def test_sdks_come_back_after_a_restart_of_the_server(talk, upstream):
         out["node"] = run_node([ROOT / "tests/node/follow.mjs", talk.server.ws,
                                 json.dumps(scenario)])
     threads = [threading.Thread(target=work) for work in (python, node)]
+    other.subscribe(talk.conv)
     for thread in threads:
         thread.start()
-    other.subscribe(talk.conv)
     other.wait(lambda: len([e for o, e in other.events(talk.conv) if o]) >= 2 or None,
                what="both messages")
     talk.server.restart()
