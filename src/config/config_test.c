@@ -358,6 +358,8 @@ static void unknown_keys_name_the_nearest(void **state)
     assert_non_null(strstr(l.message, "is auth.hs256_secret meant?"));
     l = load_text("walrus: 1\n");
     assert_non_null(strstr(l.message, "k.yaml:1: walrus: there is no such key; allowed: listen, "));
+    l = load_text("\nlimitz:\n  text: 1\n"); /* a section is named where it begins */
+    assert_non_null(strstr(l.message, "k.yaml:2: limitz: there is no such key"));
     refused("models:\n- name: a\n  ulr: http://a\n",
             "k.yaml:3: models.0.ulr: there is no such key, is url meant?; allowed: name, url, "
             "model, api_key_file, concurrency, context_tokens, temperature, backends, fallback");
@@ -577,7 +579,7 @@ static void keys_of_later_releases_are_warnings(void **state)
                                 "models:\n- name: a\n  backends: [{url: http://b/v1}]\n"
                                 "  fallback: [c]\n");
     good(&l);
-    assert_true(has_warning(l.config, "k.yaml:2: namespaces: is accepted and not in force in this "
+    assert_true(has_warning(l.config, "k.yaml:1: namespaces: is accepted and not in force in this "
                                       "release"));
     assert_true(has_warning(l.config, "k.yaml:6: models.0.fallback: is accepted and not in force "
                                       "in this release"));
@@ -825,7 +827,7 @@ static void limits_of_lists_are_kept(void **state)
     for (int i = 0; i < CONFIG_MODELS_MAX + 1; i++)
         buf_printf(&yaml, "- {name: m%d, url: http://a}\n", i);
     buf_byte(&yaml, 0);
-    refused((char *)yaml.at, "k.yaml:2: models: has 65 elements; allowed: at most 64");
+    refused((char *)yaml.at, "k.yaml:1: models: has 65 elements; allowed: at most 64");
     buf_fini(&yaml);
     buf_init(&yaml, 1 << 20);
     for (int i = 0; i < NODE_MEMBERS_MAX + 1; i++)

@@ -98,7 +98,7 @@ static enum err value_begin(struct reader *r, enum node_kind kind, struct place 
                                 kind == NODE_MAP ? "a map" : "a list");
         *out = level->value;
         level->value = NULL;
-        node_turn(*out, kind, place);
+        node_turn(*out, kind, (*out)->place); /* where its key stands */
         return ERR_OK;
     }
     struct node *item = node_new(r->load, kind, place);
