@@ -87,7 +87,7 @@ void timer_set(struct engine *e, struct timer *t, struct mono at)
     CHECK(t->fire != NULL);
     if (timer_is_set(t))
         timers_remove(e, t);
-    /* Strictly later than this turn: a timer that arms itself for now cannot hold the turn up. */
+    /* Later than this turn: one that arms itself for this instant cannot hold the turn up. */
     t->at.ns = i64_max(at.ns, e->now.ns + 1);
     t->child = NULL;
     t->next = NULL;
